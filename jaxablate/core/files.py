@@ -35,13 +35,21 @@ def write_json(path: str | Path, value: Any) -> None:
 
 def read_json(path: str | Path) -> Any:
     """The JSON in `path`; raises `UserError` that names the file for anything unreadable."""
-    path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_unique)
+        raw = Path(path).read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
         raise UserError(f"{path}: not readable as JSON ({_one_line(error)})") from None
+    return parse_json(raw, path)
+
+
+def parse_json(raw: bytes, where: str | Path) -> Any:
+    """The JSON in `raw`, UTF-8 with or without a mark; errors say that it came from `where`."""
+    try:
+        return json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not readable as JSON ({_one_line(error)})") from None
 
 
 def sync_folder(folder: str | Path) -> None:
@@ -70,11 +78,11 @@ def digest(value: Any) -> str:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"duplicate key {twice!r}")
+    table: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in table:
+            raise ValueError(f"duplicate key {name!r}")
+        table[name] = value
     return table
 
 
