@@ -44,8 +44,8 @@ def rows(
 ) -> Slots:
     """Right-padded rows of one example each.
 
-    The first `prompt_lengths[b]` slots of row b are PROMPT, the other real ones RESPONSE; without
-    `prompt_lengths` every real slot is PROMPT, as in a prefill.
+    The first `prompt_lengths[b]` slots of row b are PROMPT (and part 1), the other real ones
+    RESPONSE; without `prompt_lengths` every real slot is PROMPT, as in a prefill.
 
     >>> rows([3], 4, [2]).role.tolist()
     [[1, 1, 2, 0]]
@@ -55,11 +55,10 @@ def rows(
     index = np.broadcast_to(np.arange(width, dtype=np.int32), (len(count), width))
     real = index < count
     role = np.where(index < prompt, Role.PROMPT, Role.RESPONSE)
-    zeros = np.zeros_like(index)
     return Slots(
         position=np.where(real, index, 0).astype(np.int32),
         segment=real.astype(np.int32),
         role=np.where(real, role, Role.PAD).astype(np.int32),
-        part=zeros,
-        branch=zeros.copy(),
+        part=(real & (index < prompt)).astype(np.int32),
+        branch=np.zeros_like(index),
     )

@@ -1,0 +1,304 @@
+"""Greedy generation: prefill under the mask, then one position at a time through the cache.
+
+The keys' slots travel with the cache, so decode asks the same mask as prefill: a padded key is
+never visible, and a response never becomes bidirectional.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Int
+
+from jaxablate.core.errors import UserError
+from jaxablate.core.slots import Role, Slots, rows
+from jaxablate.engine.plan import DEFAULT_WINDOW_POLICY, MaskPlan, MaskStructure
+from jaxablate.masks.algebra import Mask
+from jaxablate.masks.lower import valid_cuts
+from jaxablate.models.cache import KVCache
+
+PROMPT_STEP = 64
+
+
+class Prefill(NamedTuple):
+    """The prompt as the decoder read it: final hidden states and the filled cache."""
+
+    hidden: Array
+    cache: KVCache
+    slots: Slots
+
+
+def prefill(
+    lm: Any,
+    tokens: np.ndarray,
+    slots: Slots,
+    mask: Mask,
+    *,
+    room: int,
+    chunk: int | None = None,
+    policy: str = DEFAULT_WINDOW_POLICY,
+    kernel: str = "auto",
+) -> Prefill:
+    """Read right-padded prompts [B, T] into a cache with `room` free slots behind them.
+
+    With `chunk`, in pieces of about that many positions: a piece ends only where no position
+    before sees one after, so that the result equals one pass under any mask.
+
+    Raises:
+        UserError: when chunk is < 1.
+    """
+    structure = MaskStructure.of(mask, lm.config, policy)
+    bounds = chunk_bounds(structure, slots, chunk)
+    size = tokens.shape[1] + room
+    keys = slots.map(lambda field: np.pad(field, ((0, 0), (0, room))))
+    cache = KVCache.empty(lm.config, tokens.shape[0], size, lm.dtype)
+    pieces = []
+    for start, stop in zip(bounds, bounds[1:], strict=False):
+        part = slots.map(lambda field, a=start, b=stop: field[:, a:b])
+        seen = part if start == 0 else keys.map(lambda field, b=stop: _until(field, b))
+        plan = structure.lower(part, seen, kernel=kernel)
+        hidden, cache = _prefill_piece(
+            lm.graph, lm.params, jnp.asarray(tokens[:, start:stop]), part.position, plan, cache,
+            start, fresh=start == 0,
+        )  # fmt: skip
+        pieces.append(hidden)
+    return Prefill(jnp.concatenate(pieces, axis=1), cache, keys)
+
+
+def chunk_bounds(structure: MaskStructure, slots: Slots, chunk: int | None) -> list[int]:
+    """0, the cuts, T: positions no piece of which must be read together with a later one."""
+    length = slots.position.shape[1]
+    if chunk is None:
+        return [0, length]
+    if chunk < 1:
+        raise UserError(f"chunk must be >= 1, got {chunk}")
+    allowed = set(range(1, length))
+    for member in structure.members:
+        allowed &= set(valid_cuts(member, slots))
+    bounds = [0]
+    for cut in sorted(allowed):
+        if cut - bounds[-1] >= chunk:
+            bounds.append(cut)
+    return [*bounds, length]
+
+
+def _until(field: np.ndarray, stop: int) -> np.ndarray:
+    """Slots of the cache before `stop`; later ones are padding until they are filled."""
+    return np.where(np.arange(field.shape[1])[None] < stop, field, 0)
+
+
+@partial(jax.jit, static_argnames=("graph", "fresh"), donate_argnames=("cache",))
+def _prefill_piece(
+    graph: nnx.GraphDef,
+    state: Any,
+    tokens: Int[Array, "B T"],
+    positions: Int[Array, "B T"],
+    plan: MaskPlan,
+    cache: KVCache,
+    at: Any,
+    *,
+    fresh: bool,
+) -> tuple[Array, KVCache]:
+    decoder = nnx.merge(graph, state)
+
+    def attend(layer: Any, q: Array, k: Array, v: Array, kept: Any) -> tuple[Array, Any]:
+        filled = kept.insert(k, v, at)
+        # The first piece needs no cache to look back to, so it keeps the kernels of a whole pass.
+        keys, values = (k, v) if fresh else (filled.k, filled.v)
+        return plan.attend(layer, q, keys, values), filled
+
+    out = decoder(tokens, positions=positions, attend=attend, cache=cache)
+    return out.hidden, out.cache
+
+
+@partial(jax.jit, static_argnames=("graph", "structure", "max_new", "eos"), donate_argnames="cache")
+def _decode(
+    graph: nnx.GraphDef,
+    state: Any,
+    last_hidden: Array,
+    cache: KVCache,
+    keys: Slots,
+    lengths: Int[Array, " B"],
+    *,
+    structure: MaskStructure,
+    max_new: int,
+    eos: tuple[int, ...],
+) -> tuple[Int[Array, "B M"], Int[Array, " B"]]:
+    """Greedy tokens and how many of them count (the stop token included)."""
+    decoder = nnx.merge(graph, state)
+    start = keys.position.shape[1] - max_new
+    stops = jnp.asarray(eos, jnp.int32)
+
+    def is_stop(token: Array) -> Array:
+        return jnp.any(token[:, None] == stops[None], axis=-1)
+
+    def step(carry: tuple) -> tuple:
+        count, token, done, out, cache, keys = carry
+        hidden, cache, keys = read_one(
+            decoder, structure, token, lengths + count, cache, keys, start + count
+        )
+        chosen = jnp.argmax(decoder.unembed(hidden)[:, 0], axis=-1).astype(jnp.int32)
+        chosen = jnp.where(done, 0, chosen)
+        out = out.at[:, count + 1].set(chosen)
+        return count + 1, chosen, done | is_stop(chosen), out, cache, keys
+
+    first = jnp.argmax(decoder.unembed(last_hidden[:, None])[:, 0], axis=-1).astype(jnp.int32)
+    out = jnp.zeros((first.shape[0], max_new), jnp.int32).at[:, 0].set(first)
+    carry = (jnp.int32(0), first, is_stop(first), out, cache, keys)
+    carry = jax.lax.while_loop(
+        lambda c: (c[0] < max_new - 1) & ~jnp.all(c[2]), step, carry
+    )
+    return carry[3], _count_tokens(carry[3], stops)
+
+
+def read_one(
+    decoder: nnx.Module,
+    structure: MaskStructure,
+    token: Int[Array, " B"],
+    position: Int[Array, " B"],
+    cache: KVCache,
+    keys: Slots,
+    at: Any,
+) -> tuple[Array, KVCache, Slots]:
+    """Read one response token a row into cache slot `at`: hidden [B, 1, D], cache, key slots."""
+    query = _response_slot(position)
+    keys = Slots(
+        *(
+            jax.lax.dynamic_update_slice(field, new, (0, at))
+            for field, new in zip(keys, query, strict=True)
+        )
+    )
+    plan = structure.unlowered(query, keys)
+
+    def attend(layer: Any, q: Array, k: Array, v: Array, kept: Any) -> tuple[Array, Any]:
+        filled = kept.insert(k, v, at)
+        return plan.attend(layer, q, filled.k, filled.v), filled
+
+    read = decoder(token[:, None], positions=query.position, attend=attend, cache=cache)
+    return read.hidden, read.cache, keys
+
+
+def _response_slot(position: Array) -> Slots:
+    """The slot of the token that is about to be read: a response of segment 1, branch 0."""
+    ones = jnp.ones_like(position)[:, None]
+    return Slots(position[:, None], ones, ones * Role.RESPONSE, ones * 0, ones * 0)
+
+
+def _count_tokens(out: Int[Array, "B M"], stops: Array) -> Int[Array, " B"]:
+    stopped = jnp.any(out[..., None] == stops[None, None], axis=-1)
+    first_stop = jnp.argmax(stopped, axis=1)
+    return jnp.where(jnp.any(stopped, axis=1), first_stop + 1, out.shape[1])
+
+
+def decode_logprobs(
+    lm: Any,
+    tokens: np.ndarray,
+    prompt_lengths: Sequence[int],
+    mask: Mask,
+    *,
+    policy: str = DEFAULT_WINDOW_POLICY,
+) -> np.ndarray:
+    """Log-probability of each given continuation token as decoding would see it, float32 [B, R].
+
+    Row b of `tokens` is its prompt, padded on the right to the longest prompt, then R continuation
+    tokens: the prompt is prefilled under the mask, the continuation fed one token at a time.
+    """
+    lengths = np.asarray(prompt_lengths, np.int32)
+    width = int(lengths.max())
+    forced = tokens[:, width:]
+    read = prefill(
+        lm, tokens[:, :width], rows(lengths, width), mask, room=forced.shape[1], policy=policy
+    )
+    last = read.hidden[jnp.arange(len(lengths)), jnp.asarray(lengths - 1)]
+    logprobs = _forced(
+        lm.graph, lm.params, last, read.cache, read.slots.map(jnp.asarray), jnp.asarray(lengths),
+        jnp.asarray(forced, jnp.int32), structure=MaskStructure.of(mask, lm.config, policy),
+    )  # fmt: skip
+    return np.asarray(logprobs)
+
+
+@partial(jax.jit, static_argnames=("graph", "structure"), donate_argnames="cache")
+def _forced(
+    graph: nnx.GraphDef,
+    state: Any,
+    last_hidden: Array,
+    cache: KVCache,
+    keys: Slots,
+    lengths: Int[Array, " B"],
+    forced: Int[Array, "B R"],
+    *,
+    structure: MaskStructure,
+) -> Array:
+    decoder = nnx.merge(graph, state)
+    start = keys.position.shape[1] - forced.shape[1]
+
+    def logprob(hidden: Array, token: Array) -> Array:
+        scores = jax.nn.log_softmax(decoder.unembed(hidden)[:, 0])
+        return jnp.take_along_axis(scores, token[:, None], axis=-1)[:, 0]
+
+    def step(carry: tuple, inputs: tuple[Array, Array]) -> tuple[tuple, Array]:
+        hidden, cache, keys = carry
+        count, token = inputs
+        found = logprob(hidden, token)
+        read = read_one(decoder, structure, token, lengths + count, cache, keys, start + count)
+        return read, found
+
+    counts = jnp.arange(forced.shape[1], dtype=jnp.int32)
+    _, found = jax.lax.scan(step, (last_hidden[:, None], cache, keys), (counts, forced.T))
+    return found.T
+
+
+def generate(
+    lm: Any,
+    prompts: Sequence[Sequence[int]],
+    mask: Mask,
+    *,
+    prompt_lengths: Sequence[int] | None = None,
+    max_new_tokens: int = 64,
+    eos_ids: tuple[int, ...] = (),
+    chunk: int | None = None,
+    policy: str = DEFAULT_WINDOW_POLICY,
+) -> list[list[int]]:
+    """Greedy continuations of token prompts, each up to and without its stop token.
+
+    `prompt_lengths[b]` says how many leading tokens of prompt b are PROMPT; the rest were said by
+    the model already and are RESPONSE. Default: all of it is PROMPT.
+
+    Raises:
+        UserError: for an empty prompt, a prompt length out of range, or max_new_tokens < 1.
+    """
+    lengths = np.asarray([len(prompt) for prompt in prompts], np.int32)
+    _check(lengths, prompt_lengths, max_new_tokens)
+    width = -(-int(lengths.max()) // PROMPT_STEP) * PROMPT_STEP
+    tokens = np.zeros((len(prompts), width), np.int32)
+    for row, prompt in enumerate(prompts):
+        tokens[row, : len(prompt)] = prompt
+    slots = rows(lengths, width, prompt_lengths)
+    read = prefill(lm, tokens, slots, mask, room=max_new_tokens, chunk=chunk, policy=policy)
+    last = read.hidden[jnp.arange(len(prompts)), jnp.asarray(lengths - 1)]
+    out, counts = _decode(
+        lm.graph, lm.params, last, read.cache, read.slots.map(jnp.asarray), jnp.asarray(lengths),
+        structure=MaskStructure.of(mask, lm.config, policy), max_new=max_new_tokens, eos=eos_ids,
+    )  # fmt: skip
+    taken = [row[:count].tolist() for row, count in zip(np.asarray(out), np.asarray(counts), strict=True)]
+    return [row[:-1] if row and row[-1] in eos_ids else row for row in taken]
+
+
+def _check(
+    lengths: np.ndarray, prompt_lengths: Sequence[int] | None, max_new_tokens: int
+) -> None:
+    if max_new_tokens < 1:
+        raise UserError(f"max_new_tokens must be >= 1, got {max_new_tokens}")
+    if not len(lengths) or lengths.min() < 1:
+        raise UserError("every prompt needs at least one token, got an empty one")
+    if prompt_lengths is None:
+        return
+    if len(prompt_lengths) != len(lengths):
+        raise UserError(f"got {len(prompt_lengths)} prompt lengths for {len(lengths)} prompts")
+    for size, length in zip(prompt_lengths, lengths, strict=True):
+        if not 0 <= size <= length:
+            raise UserError(f"a prompt length must be in 0..{length}, got {size}")

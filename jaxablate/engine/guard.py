@@ -1,0 +1,72 @@
+"""The leak guard in front of scoring: may any answer see itself, by the mask alone?
+
+A mask is a rule over pairs of slot facts, so the verdict depends on a pair's lengths only; every
+distinct (prompt length, continuation length) is decided once.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxablate.core.slots import Slots, rows
+from jaxablate.engine.layout import Question
+from jaxablate.masks.algebra import Mask
+from jaxablate.masks.leak import LeakError, LeakReport, leak_report
+
+# Slots decided in one call; bounds host memory.
+SLOTS_AT_ONCE = 2**20
+
+
+class LeakVerdict(NamedTuple):
+    """Whether answers can see themselves, with a sentence that shows the path."""
+
+    leaky: bool
+    sentence: str
+    report: LeakReport | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a manifest."""
+        path = self.report.to_json() if self.report else None
+        return {"leaky": self.leaky, "sentence": self.sentence, "path": path}
+
+
+def pair_shapes(questions: Sequence[Question]) -> np.ndarray:
+    """Distinct (prompt length, continuation length), int [U, 2], ascending."""
+    shapes = {(len(q.prompt), len(c)) for q in questions for c in q.continuations}
+    return np.asarray(sorted(shapes), np.int32)
+
+
+def pair_slots(shapes: np.ndarray) -> Slots:
+    """A right-padded row for each shape: the prompt, then the whole continuation."""
+    lengths = shapes.sum(axis=1)
+    return rows(lengths, int(lengths.max()), shapes[:, 0])
+
+
+def check_pairs(
+    masks: Sequence[Mask], questions: Sequence[Question], *, allow_leaky: bool
+) -> LeakVerdict:
+    """The verdict for all pairs; `masks` has one entry a layer, bottom first.
+
+    Raises:
+        LeakError: when an answer can see itself and `allow_leaky` is off.
+    """
+    shapes = pair_shapes(questions)
+    size = max(1, SLOTS_AT_ONCE // int(shapes.sum(axis=1).max()))
+    for start in range(0, len(shapes), size):
+        part = shapes[start : start + size]
+        report = leak_report(masks, pair_slots(part), _targets(part))
+        if report.leaks:
+            if not allow_leaky:
+                raise LeakError(report)
+            return LeakVerdict(True, report.sentence(), report)
+    sentence = f"no answer can see itself ({len(shapes)} shapes, {len(masks)} layers)"
+    return LeakVerdict(False, sentence, None)
+
+
+def _targets(shapes: np.ndarray) -> np.ndarray:
+    """Slot whose token each position predicts, where scored: the next one; -1 elsewhere."""
+    slot = np.arange(int(shapes.sum(axis=1).max()), dtype=np.int32)[None]
+    prompt, total = shapes[:, :1], shapes.sum(axis=1, keepdims=True)
+    scored = (slot >= prompt - 1) & (slot < total - 1)
+    return np.where(scored, slot + 1, -1).astype(np.int32)
