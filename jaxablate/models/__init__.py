@@ -1,0 +1,1 @@
+"""Decoder models: their configs, layers and cache, and the families whose checkpoints they read."""
