@@ -22,7 +22,7 @@ def new_folder(target: str | Path) -> Iterator[Path]:
     Raises:
         UserError: when `target` exists and is not an empty folder, or cannot be written.
     """
-    target = Path(os.path.abspath(target))
+    target = Path(target).absolute()
     check_free(target)
     partial = target.parent / f".{target.name}.partial-{socket.gethostname()}-{os.getpid()}"
     try:
@@ -52,7 +52,7 @@ def check_free(target: str | Path) -> None:
 
 def _rename(partial: Path, target: Path) -> None:
     try:
-        os.rename(partial, target)  # replaces an empty folder, fails on any other
+        partial.rename(target)  # replaces an empty folder, fails on any other
     except OSError as error:
         raise UserError(f"{target}: cannot be written ({_reason(error)})") from None
 
@@ -60,7 +60,7 @@ def _rename(partial: Path, target: Path) -> None:
 def _make_durable(folder: Path) -> None:
     for root, _, files in os.walk(folder, topdown=False):
         for name in files:
-            with open(os.path.join(root, name), "rb") as file:
+            with open(Path(root, name), "rb") as file:
                 os.fsync(file.fileno())
         sync_folder(root)
 

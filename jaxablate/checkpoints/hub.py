@@ -87,7 +87,7 @@ def _download(repository: str, revision: str | None) -> Path:
 
 
 def _suggestion(text: str) -> str:
-    path = Path(text).expanduser()
+    path = Path(text)
     try:
         names = [entry.name for entry in path.parent.iterdir() if entry.is_dir()]
     except (OSError, ValueError):
@@ -98,7 +98,7 @@ def _suggestion(text: str) -> str:
 
 def _exists(text: str) -> bool:
     try:
-        return Path(text).exists()
+        return text != "" and Path(text).exists()
     except (OSError, ValueError):  # a NUL in it, or too long for a path
         return False
 

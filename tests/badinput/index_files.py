@@ -75,7 +75,7 @@ CASES = check_ids(
         BadInput("weight_map is empty", _map({}), (INDEX, "empty")),
         BadInput(
             "key twice",
-            _text('{"weight_map": {"a": "%s", "a": "%s"}}' % SHARDS),
+            _text(f'{{"weight_map": {{"a": "{SHARDS[0]}", "a": "{SHARDS[1]}"}}}}'),
             (INDEX, "duplicate", "'a'"),
         ),
         BadInput("million entries", _million, (INDEX, "bytes")),

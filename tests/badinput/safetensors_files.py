@@ -67,7 +67,7 @@ CASES = check_ids(
         BadInput("header not JSON", write(_raw("not json")), ("not readable as JSON",)),
         BadInput("header cut off", write(_raw('{"w": {"dtype"')), ("not readable as JSON",)),
         BadInput(
-            "header with a tail", write(_raw('{"w": %s} x' % _ENTRY)), ("not readable as JSON",)
+            "header with a tail", write(_raw(f'{{"w": {_ENTRY}}} x')), ("not readable as JSON",)
         ),
         BadInput("header is a list", write(_raw("[1, 2]")), ("not an object",)),
         BadInput("header is null", write(_raw("null")), ("not an object",)),
@@ -144,7 +144,7 @@ CASES = check_ids(
         ),
         BadInput("name that is a path", write(_one("/etc/passwd")), ("not a tensor name",)),
         BadInput(
-            "name with a surrogate", write(_raw('{"\\ud800": %s}' % _ENTRY)), ("not a tensor name",)
+            "name with a surrogate", write(_raw(f'{{"\\ud800": {_ENTRY}}}')), ("not a tensor name",)
         ),
         BadInput("name of 10,000 letters", write(_one("w" * 10_000)), ("not a tensor name",)),
         BadInput(

@@ -140,8 +140,7 @@ _HEADERS = st.dictionaries(st.text(max_size=4), _ENTRIES | _JSON, max_size=3).ma
 def test_any_header_gives_tensors_that_tile_the_buffer_or_a_user_error(raw, size):
     try:
         tensors = parse_header(raw, Path("x"), buffer_start=8 + len(raw), buffer_size=size)
-    except UserError as error:
-        assert "\n" not in str(error)
+    except UserError:
         return
     assert sum(t.stop - t.start for t in tensors.values()) == size
     for tensor in tensors.values():
