@@ -1,0 +1,55 @@
+"""Draw who may attend to whom: queries are lines, keys are columns, # is open."""
+
+import argparse
+from pathlib import Path
+
+from jaxablate.cli.parser import Parser, whole
+from jaxablate.core.errors import UserError
+from jaxablate.core.text import visible
+
+EXAMPLES = """
+jaxablate mask prefix_lm
+jaxablate mask "causal & window(3)" --layout "P6 R2"
+jaxablate mask segment_bidirectional --layout "P2/1 P3/2 R2"
+jaxablate mask prefix_lm --layout "P3 {R2|R1}" --png shared.png
+jaxablate mask --list
+"""
+
+
+def add_arguments(parser: Parser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("mask", nargs="?", help="name or algebra, as in 'causal | within(prompt)'")
+    parser.add_argument(
+        "--layout",
+        default="P4 R3",
+        metavar="SLOTS",
+        help="the row to draw on: P prompt, R response, L latent, G gist, '.' padding, a number "
+        "repeats, /2 is part 2, ';' the next packed example, {R2|R1} branches (default: P4 R3)",
+    )
+    parser.add_argument("--layer", type=whole(0), default=0, help="layer that is drawn (default 0)")
+    parser.add_argument("--head", type=whole(0), default=0, help="head that is drawn (default 0)")
+    parser.add_argument("--png", type=Path, metavar="FILE", help="write a picture as well")
+    parser.add_argument("--list", action="store_true", help="list every atom and named mask")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the drawing, and write the picture when asked."""
+    from jaxablate.masks.draw import draw, draw_png
+    from jaxablate.masks.parse import names, parse
+
+    if args.list:
+        known = names()
+        width = max(map(len, known))
+        for name, line in known.items():
+            print(f"{name:<{width}}  {visible(line)}")
+        return 0
+    if args.mask is None:
+        raise UserError("mask: give a mask, or --list to see what there is")
+    if args.png and args.png.suffix.lower() != ".png":
+        raise UserError(f"--png writes a .png file, got {str(args.png)!r}")
+    mask = parse(args.mask)
+    drawing = draw(mask, args.layout, layer=args.layer, head=args.head)
+    print(f"{mask}\n\n{drawing}")
+    if args.png:
+        draw_png(mask, args.layout, args.png, layer=args.layer, head=args.head)
+    return 0

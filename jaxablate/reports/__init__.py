@@ -1,0 +1,1 @@
+"""Run folders in, one HTML page and its Markdown twin out. Reads what a run left, nothing else."""

@@ -1,0 +1,70 @@
+"""A view as one HTML page that loads nothing, and as Markdown. Every value is escaped."""
+
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from jaxablate.core.text import visible
+from jaxablate.reports.view import View
+
+# Characters that begin markup in Markdown or HTML, or end a table cell.
+_MARKDOWN = str.maketrans({letter: f"\\{letter}" for letter in "\\`*_{}[]<>#|!~&$"})
+
+
+def html(view: View) -> str:
+    """The page: light and dark, readable on a phone, without scripts."""
+    return _environment(markdown=False).get_template("report.html.jinja").render(view=view)
+
+
+def markdown(view: View) -> str:
+    """The same tables as Markdown."""
+    return _environment(markdown=True).get_template("report.md.jinja").render(view=view)
+
+
+@cache
+def _environment(*, markdown: bool) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("jaxablate.reports", "templates"),
+        autoescape=not markdown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_markdown_value if markdown else _html_value,
+    )
+    environment.filters["raw"] = Markup
+    environment.globals.update(percent=_percent, p_value=_p_value)
+    return environment
+
+
+def _html_value(value: Any) -> Any:
+    """Text without control characters and bidi marks: they could reorder what a reader sees."""
+    return value if isinstance(value, Markup) else visible(value)
+
+
+def _markdown_value(value: Any) -> str:
+    """Text in which no letter is markup; templates mark their own markup with `| raw`."""
+    if isinstance(value, Markup):
+        return str(value)
+    return visible(value).replace("\n", " ").translate(_MARKDOWN)
+
+
+def _percent(value: float, low: float, high: float) -> str:
+    """Where a value lies on an axis, as an SVG length; values outside stay at the edge.
+
+    >>> _percent(0.5, 0, 1)
+    '50.00%'
+    """
+    return f"{100 * min(1.0, max(0.0, (value - low) / (high - low))):.2f}%"
+
+
+def _p_value(value: float | None) -> str:
+    """A p value with as many digits as it deserves.
+
+    >>> _p_value(0.00002), _p_value(0.0412), _p_value(None)
+    ('< 0.001', '0.041', '-')
+    """
+    if value is None:
+        return "-"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

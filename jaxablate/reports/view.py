@@ -1,0 +1,119 @@
+"""What a report shows, as plain values: the templates only lay it out."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+# Colours of conditions in order (Okabe and Ito's palette, distinct without colour vision), and
+# marker outlines for the same order, so that no reader depends on colour.
+MARKERS = (
+    "M0,-5.5A5.5,5.5,0,1,1,0,5.5A5.5,5.5,0,1,1,0,-5.5Z",  # circle
+    "M-5,-5H5V5H-5Z",  # square
+    "M0,-7L6,4.5H-6Z",  # triangle up
+    "M0,-7L7,0L0,7L-7,0Z",  # diamond
+    "M0,7L6,-4.5H-6Z",  # triangle down
+    "M-2,-6H2V-2H6V2H2V6H-2V2H-6V-2H-2Z",  # plus
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A number with its 95 % interval; the ends are None where a run gave none."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """One mask of one run: a row of every table, a colour and a marker of every figure."""
+
+    key: str
+    label: str
+    algebra: str
+    run: str
+    index: int
+    leaky: bool
+    baseline: bool
+    finished: bool
+
+    @property
+    def colour(self) -> int:
+        """Number of the colour, the same for the same place in the list."""
+        return self.index % len(MARKERS)
+
+    @property
+    def marker(self) -> str:
+        """Outline of the marker as an SVG path around the origin."""
+        return MARKERS[self.index % len(MARKERS)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One condition on one task, or over all tasks (`task` is "macro")."""
+
+    condition: Condition
+    task: str
+    num_items: int
+    planned_items: int
+    accuracy: Estimate
+    chance: float
+    corrected: Estimate | None
+    verdict: str
+    above_chance: bool
+    retention: Estimate | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Every planned question was answered."""
+        return self.num_items == self.planned_items
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Paired difference of a condition to the baseline on the questions both answered."""
+
+    condition: Condition
+    task: str
+    num_items: int
+    value: Estimate
+    p_value: float | None
+    adjusted: float | None
+    verdict: str
+    distinguishable: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """A whole report."""
+
+    title: str
+    warnings: tuple[str, ...]
+    conditions: tuple[Condition, ...]
+    tasks: tuple[str, ...]
+    results: tuple[Result, ...]
+    differences: tuple[Difference, ...]
+    macro: tuple[Result, ...]
+    macro_differences: tuple[Difference, ...]
+    runs: tuple[dict[str, Any], ...]
+    methods: tuple[str, ...] = field(default=())
+
+    def results_of(self, task: str) -> list[Result]:
+        """Results of one task in the order of the conditions."""
+        return [result for result in self.results if result.task == task]
+
+    def differences_of(self, task: str) -> list[Difference]:
+        """Differences of one task in the order of the conditions."""
+        return [difference for difference in self.differences if difference.task == task]
+
+    @property
+    def reach(self) -> float:
+        """Half width of the axis of differences: the widest interval, rounded up to 0.05."""
+        ends = [
+            abs(end)
+            for difference in (*self.differences, *self.macro_differences)
+            for end in (difference.value.value, difference.value.low, difference.value.high)
+            if end is not None
+        ]
+        return max(0.05, -(-max(ends, default=0.05) // 0.05) * 0.05)
