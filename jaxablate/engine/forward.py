@@ -24,7 +24,7 @@ def logits(
 ) -> Float[Array, "B T V"]:
     """Float32 logits of every position."""
     decoder = nnx.merge(graph, state)
-    out = decoder(tokens, positions=positions, attend=without_cache(plan))
+    out = decoder(tokens, positions_BT=positions, attend=without_cache(plan))
     return decoder.unembed(out.hidden)
 
 
@@ -38,7 +38,7 @@ def hidden_states(
 ) -> Float[Array, "L2 B T D"]:
     """The embedding, the output of each layer, and the output of the final norm."""
     decoder = nnx.merge(graph, state)
-    return decoder(tokens, positions=positions, attend=without_cache(plan), collect=True).states
+    return decoder(tokens, positions_BT=positions, attend=without_cache(plan), collect=True).states
 
 
 @partial(jax.jit, static_argnames=("graph",))
@@ -56,7 +56,7 @@ def target_logprobs(
     Only the positions asked for reach the vocabulary projection, in pieces of float32 logits.
     """
     decoder = nnx.merge(graph, state)
-    hidden = decoder(tokens, positions=positions, attend=without_cache(plan)).hidden
+    hidden = decoder(tokens, positions_BT=positions, attend=without_cache(plan)).hidden
     wanted = hidden.reshape(-1, hidden.shape[-1])[index]
     return chunked_logprobs(decoder, wanted, targets)
 

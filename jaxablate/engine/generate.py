@@ -1,6 +1,6 @@
 """Greedy generation: prefill under the mask, then one position at a time through the cache.
 
-The keys' slots travel with the cache, so decode asks the same mask as prefill: a padded key is
+The keys' slots are part of the cache, so decode asks the same mask as prefill: a padded key is
 never visible, and a response never becomes bidirectional.
 """
 
@@ -19,17 +19,16 @@ from jaxablate.core.slots import Role, Slots, rows
 from jaxablate.engine.plan import DEFAULT_WINDOW_POLICY, MaskPlan, MaskStructure
 from jaxablate.masks.algebra import Mask
 from jaxablate.masks.lower import valid_cuts
-from jaxablate.models.cache import KVCache
+from jaxablate.models.cache import KVCache, empty
 
 PROMPT_STEP = 64
 
 
 class Prefill(NamedTuple):
-    """The prompt as the decoder read it: final hidden states and the filled cache."""
+    """The prompt as the decoder read it: final hidden states [B, T, D] and the filled cache."""
 
     hidden: Array
     cache: KVCache
-    slots: Slots
 
 
 def prefill(
@@ -53,20 +52,19 @@ def prefill(
     """
     structure = MaskStructure.of(mask, lm.config, policy)
     bounds = chunk_bounds(structure, slots, chunk)
-    size = tokens.shape[1] + room
     keys = slots.map(lambda field: np.pad(field, ((0, 0), (0, room))))
-    cache = KVCache.empty(lm.config, tokens.shape[0], size, lm.dtype)
+    cache = empty(lm.config, batch=len(tokens), size=keys.position.shape[1], dtype=str(lm.dtype))
     pieces = []
     for start, stop in zip(bounds, bounds[1:], strict=False):
         part = slots.map(lambda field, a=start, b=stop: field[:, a:b])
         seen = part if start == 0 else keys.map(lambda field, b=stop: _until(field, b))
         plan = structure.lower(part, seen, kernel=kernel)
         hidden, cache = _prefill_piece(
-            lm.graph, lm.params, jnp.asarray(tokens[:, start:stop]), part.position, plan, cache,
-            start, fresh=start == 0,
+            lm.graph, lm.params, jnp.asarray(tokens[:, start:stop]), part.map(jnp.asarray), plan,
+            cache, start, fresh=start == 0,
         )  # fmt: skip
         pieces.append(hidden)
-    return Prefill(jnp.concatenate(pieces, axis=1), cache, keys)
+    return Prefill(jnp.concatenate(pieces, axis=1), cache)
 
 
 def chunk_bounds(structure: MaskStructure, slots: Slots, chunk: int | None) -> list[int]:
@@ -96,7 +94,7 @@ def _prefill_piece(
     graph: nnx.GraphDef,
     state: Any,
     tokens: Int[Array, "B T"],
-    positions: Int[Array, "B T"],
+    slots: Slots,
     plan: MaskPlan,
     cache: KVCache,
     at: Any,
@@ -104,6 +102,7 @@ def _prefill_piece(
     fresh: bool,
 ) -> tuple[Array, KVCache]:
     decoder = nnx.merge(graph, state)
+    cache = cache.insert_slots(slots, at)
 
     def attend(layer: Any, q: Array, k: Array, v: Array, kept: Any) -> tuple[Array, Any]:
         filled = kept.insert(k, v, at)
@@ -111,7 +110,7 @@ def _prefill_piece(
         keys, values = (k, v) if fresh else (filled.k, filled.v)
         return plan.attend(layer, q, keys, values), filled
 
-    out = decoder(tokens, positions=positions, attend=attend, cache=cache)
+    out = decoder(tokens, positions_BT=slots.position, attend=attend, cache=cache)
     return out.hidden, out.cache
 
 
@@ -121,7 +120,6 @@ def _decode(
     state: Any,
     last_hidden: Array,
     cache: KVCache,
-    keys: Slots,
     lengths: Int[Array, " B"],
     *,
     structure: MaskStructure,
@@ -130,25 +128,23 @@ def _decode(
 ) -> tuple[Int[Array, "B M"], Int[Array, " B"]]:
     """Greedy tokens and how many of them count (the stop token included)."""
     decoder = nnx.merge(graph, state)
-    start = keys.position.shape[1] - max_new
+    start = cache.slots.position.shape[1] - max_new
     stops = jnp.asarray(eos, jnp.int32)
 
     def is_stop(token: Array) -> Array:
         return jnp.any(token[:, None] == stops[None], axis=-1)
 
     def step(carry: tuple) -> tuple:
-        count, token, done, out, cache, keys = carry
-        hidden, cache, keys = read_one(
-            decoder, structure, token, lengths + count, cache, keys, start + count
-        )
+        count, token, done, out, cache = carry
+        hidden, cache = read_one(decoder, structure, token, lengths + count, cache, start + count)
         chosen = jnp.argmax(decoder.unembed(hidden)[:, 0], axis=-1).astype(jnp.int32)
         chosen = jnp.where(done, 0, chosen)
         out = out.at[:, count + 1].set(chosen)
-        return count + 1, chosen, done | is_stop(chosen), out, cache, keys
+        return count + 1, chosen, done | is_stop(chosen), out, cache
 
     first = jnp.argmax(decoder.unembed(last_hidden[:, None])[:, 0], axis=-1).astype(jnp.int32)
     out = jnp.zeros((first.shape[0], max_new), jnp.int32).at[:, 0].set(first)
-    carry = (jnp.int32(0), first, is_stop(first), out, cache, keys)
+    carry = (jnp.int32(0), first, is_stop(first), out, cache)
     carry = jax.lax.while_loop(
         lambda c: (c[0] < max_new - 1) & ~jnp.all(c[2]), step, carry
     )
@@ -161,25 +157,19 @@ def read_one(
     token: Int[Array, " B"],
     position: Int[Array, " B"],
     cache: KVCache,
-    keys: Slots,
     at: Any,
-) -> tuple[Array, KVCache, Slots]:
-    """Read one response token a row into cache slot `at`: hidden [B, 1, D], cache, key slots."""
+) -> tuple[Array, KVCache]:
+    """Read one response token a row into cache slot `at`: hidden [B, 1, D] and the new cache."""
     query = _response_slot(position)
-    keys = Slots(
-        *(
-            jax.lax.dynamic_update_slice(field, new, (0, at))
-            for field, new in zip(keys, query, strict=True)
-        )
-    )
-    plan = structure.unlowered(query, keys)
+    cache = cache.insert_slots(query, at)
+    plan = structure.unlowered(query, cache.slots)
 
     def attend(layer: Any, q: Array, k: Array, v: Array, kept: Any) -> tuple[Array, Any]:
         filled = kept.insert(k, v, at)
         return plan.attend(layer, q, filled.k, filled.v), filled
 
-    read = decoder(token[:, None], positions=query.position, attend=attend, cache=cache)
-    return read.hidden, read.cache, keys
+    read = decoder(token[:, None], positions_BT=query.position, attend=attend, cache=cache)
+    return read.hidden, read.cache
 
 
 def _response_slot(position: Array) -> Slots:
@@ -215,7 +205,7 @@ def decode_logprobs(
     )
     last = read.hidden[jnp.arange(len(lengths)), jnp.asarray(lengths - 1)]
     logprobs = _forced(
-        lm.graph, lm.params, last, read.cache, read.slots.map(jnp.asarray), jnp.asarray(lengths),
+        lm.graph, lm.params, last, read.cache, jnp.asarray(lengths),
         jnp.asarray(forced, jnp.int32), structure=MaskStructure.of(mask, lm.config, policy),
     )  # fmt: skip
     return np.asarray(logprobs)
@@ -227,28 +217,27 @@ def _forced(
     state: Any,
     last_hidden: Array,
     cache: KVCache,
-    keys: Slots,
     lengths: Int[Array, " B"],
     forced: Int[Array, "B R"],
     *,
     structure: MaskStructure,
 ) -> Array:
     decoder = nnx.merge(graph, state)
-    start = keys.position.shape[1] - forced.shape[1]
+    start = cache.slots.position.shape[1] - forced.shape[1]
 
     def logprob(hidden: Array, token: Array) -> Array:
         scores = jax.nn.log_softmax(decoder.unembed(hidden)[:, 0])
         return jnp.take_along_axis(scores, token[:, None], axis=-1)[:, 0]
 
     def step(carry: tuple, inputs: tuple[Array, Array]) -> tuple[tuple, Array]:
-        hidden, cache, keys = carry
+        hidden, cache = carry
         count, token = inputs
         found = logprob(hidden, token)
-        read = read_one(decoder, structure, token, lengths + count, cache, keys, start + count)
+        read = read_one(decoder, structure, token, lengths + count, cache, start + count)
         return read, found
 
     counts = jnp.arange(forced.shape[1], dtype=jnp.int32)
-    _, found = jax.lax.scan(step, (last_hidden[:, None], cache, keys), (counts, forced.T))
+    _, found = jax.lax.scan(step, (last_hidden[:, None], cache), (counts, forced.T))
     return found.T
 
 
@@ -281,7 +270,7 @@ def generate(
     read = prefill(lm, tokens, slots, mask, room=max_new_tokens, chunk=chunk, policy=policy)
     last = read.hidden[jnp.arange(len(prompts)), jnp.asarray(lengths - 1)]
     out, counts = _decode(
-        lm.graph, lm.params, last, read.cache, read.slots.map(jnp.asarray), jnp.asarray(lengths),
+        lm.graph, lm.params, last, read.cache, jnp.asarray(lengths),
         structure=MaskStructure.of(mask, lm.config, policy), max_new=max_new_tokens, eos=eos_ids,
     )  # fmt: skip
     taken = [row[:count].tolist() for row, count in zip(np.asarray(out), np.asarray(counts), strict=True)]

@@ -102,7 +102,10 @@ class MaskStructure:
 
     def unlowered(self, queries: Slots, keys: Slots) -> MaskPlan:
         """The plan for traced slots: masks are evaluated inside the program, as in decode."""
-        lowered = tuple(Lowered.dense(member, queries, keys) for member in self.members)
+        lowered = tuple(
+            Lowered(kind="dense", mask=member, queries=queries, keys=keys)
+            for member in self.members
+        )
         return MaskPlan(lowered, self.layers, self.scale)
 
 
@@ -132,17 +135,17 @@ def _head_groups(mask: Mask, layer: int, num_heads: int) -> dict[Mask, tuple[int
     return dict.fromkeys(groups) if len(groups) == 1 else groups
 
 
-def kernel_choices(plan: MaskPlan, config: DecoderConfig, dtype: Any) -> list[dict[str, Any]]:
-    """The kernel that serves each lowered mask of the plan, with the reasons of the others."""
-    rows = []
-    for lowered in plan.lowered:
-        batch, length = lowered.shape
-        keys = lowered.num_keys
-        q = jax.ShapeDtypeStruct((batch, length, config.num_heads, config.head_dim), dtype)
-        k = jax.ShapeDtypeStruct((batch, keys, config.num_kv_heads, config.head_dim), dtype)
-        choice = choose(lowered, q, k, kernel=plan.kernel, platform=default_platform())
-        rows.append(choice.to_json())
-    return rows
+def kernel_choices(
+    plan: MaskPlan, config: DecoderConfig, dtype: Any, *, batch: int, length: int
+) -> list[dict[str, Any]]:
+    """The kernel of each lowered mask for whole rows [batch, length], and why others declined."""
+    q = jax.ShapeDtypeStruct((batch, length, config.num_heads, config.head_dim), dtype)
+    k = jax.ShapeDtypeStruct((batch, length, config.num_kv_heads, config.head_dim), dtype)
+    platform = default_platform()
+    return [
+        choose(lowered, q, k, kernel=plan.kernel, platform=platform).to_json()
+        for lowered in plan.lowered
+    ]
 
 
 Attend = Callable[[Any, Array, Array, Array, Any], tuple[Array, Any]]

@@ -202,7 +202,9 @@ class Scorer:
             self.mask, arrays.slots, arrays.slots, lm.config, policy=self.policy, kernel=self.kernel
         )
         if batch.rows.length not in self.choices:
-            self.choices[batch.rows.length] = kernel_choices(plan, lm.config, lm.dtype)
+            self.choices[batch.rows.length] = kernel_choices(
+                plan, lm.config, lm.dtype, batch=batch.num_rows, length=batch.rows.length
+            )
         tokens, position, plan = lm.place_rows((arrays.tokens, arrays.slots.position, plan))
         result = forward.target_logprobs(
             lm.graph, lm.params, tokens, position, plan,

@@ -5,19 +5,23 @@ over the prefix, causal over everything) and a choice by row: rows of attention 
 the result is exact, forward and backward, and no [T, T] array exists.
 """
 
+import functools
+from importlib import metadata
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from jaxablate.kernels.reference import Shaped
 from jaxablate.masks.lower import Lowered
 
 OWN_KINDS = ("causal", "full", "window", "prefix")
 # Releases whose results are wrong for shapes used here (cudnn-frontend issues 160 and 1072).
-BROKEN_VERSIONS = (91000, 91001)
+BROKEN_VERSIONS = ((9, 10, 0), (9, 10, 1))
 DENSE_LIMIT = 1024
 
 
-def declines(lowered: Lowered, q: Array, k: Array, platform: str) -> str | None:
+def declines(lowered: Lowered, q: Shaped, k: Shaped, platform: str) -> str | None:
     """Why this call cannot be served by one of cuDNN's own masks; None when it can."""
     if lowered.kind not in OWN_KINDS:
         return f"mask kind {lowered.kind!r} is not one of cuDNN's own ({', '.join(OWN_KINDS)})"
@@ -26,7 +30,7 @@ def declines(lowered: Lowered, q: Array, k: Array, platform: str) -> str | None:
     return _declines_shape(q, platform)
 
 
-def _declines_shape(q: Array, platform: str) -> str | None:
+def _declines_shape(q: Shaped, platform: str) -> str | None:
     if platform != "gpu":
         return f"needs an NVIDIA GPU, got {platform}"
     if q.dtype not in (jnp.bfloat16, jnp.float16):
@@ -35,18 +39,20 @@ def _declines_shape(q: Array, platform: str) -> str | None:
         return f"needs a head width <= 256 in multiples of 8, got {q.shape[-1]}"
     if q.shape[1] % 64:
         return f"needs a length in multiples of 64, got {q.shape[1]}"
-    version = _version()
-    if version in BROKEN_VERSIONS:
-        return f"cuDNN {version} gives wrong results for these shapes"
+    if version() in BROKEN_VERSIONS:
+        return f"cuDNN {'.'.join(map(str, version()))} gives wrong results for these shapes"
     return None
 
 
-def _version() -> int:
-    """The cuDNN release as an integer; 0 where it cannot be told."""
-    backend = jax.extend.backend.get_backend()
-    text = getattr(backend, "platform_version", "")
-    digits = [word for word in text.replace(",", " ").split() if word.isdigit()]
-    return int(digits[-1]) if "cudnn" in text.lower() and digits else 0
+@functools.cache
+def version() -> tuple[int, ...]:
+    """The installed cuDNN release, such as (9, 19, 0); () where none is installed as a package."""
+    for package in ("nvidia-cudnn-cu13", "nvidia-cudnn-cu12"):
+        try:
+            return tuple(int(x) for x in metadata.version(package).split(".")[:3])
+        except metadata.PackageNotFoundError:
+            continue
+    return ()
 
 
 def run(
@@ -104,7 +110,7 @@ class Dense:
     """cuDNN with the mask as an array: for short rows whose mask is no interval mask."""
 
     @staticmethod
-    def declines(lowered: Lowered, q: Array, k: Array, platform: str) -> str | None:
+    def declines(lowered: Lowered, q: Shaped, k: Shaped, platform: str) -> str | None:
         """Only masks that no other form holds; only lengths whose [T, S] array stays small."""
         if lowered.kind != "dense":
             return f"mask kind {lowered.kind!r} has a form without a [T, S] array"

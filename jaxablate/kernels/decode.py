@@ -3,11 +3,11 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxablate.kernels.reference import masked_softmax
+from jaxablate.kernels.reference import Shaped, masked_softmax
 from jaxablate.masks.lower import Lowered
 
 
-def declines(lowered: Lowered, q: Array, k: Array, platform: str) -> str | None:
+def declines(lowered: Lowered, q: Shaped, k: Shaped, platform: str) -> str | None:
     """Serves a single query position."""
     return None if q.shape[1] == 1 else f"decode reads one position a row, got {q.shape[1]}"
 

@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxablate.kernels.reference import softmax_attention
+from jaxablate.kernels.reference import Shaped, softmax_attention
 from jaxablate.masks.lower import Lowered
 
 # Scores of one block are [B, N, BLOCK, S] in float32; shorter sequences are done in one piece.
 BLOCK = 256
 
 
-def declines(lowered: Lowered, q: Array, k: Array, platform: str) -> str | None:
+def declines(lowered: Lowered, q: Shaped, k: Shaped, platform: str) -> str | None:
     """None: XLA serves everything."""
     return None
 
@@ -54,7 +54,8 @@ def _row_blocks(lowered: Lowered) -> Lowered:
         blocks = (len(range(0, lowered.queries.position.shape[1], BLOCK)),)
         return dataclasses.replace(
             lowered,
-            queries=lowered.queries.map(_blocks),
+            queries=lowered.queries.map(lambda x: _blocks(jnp.asarray(x))),
             keys=lowered.keys.map(lambda x: jnp.broadcast_to(x, blocks + x.shape)),
         )
-    return Lowered.from_rows(_blocks(lowered.k_start), _blocks(lowered.k_end))
+    start, end = (_blocks(jnp.asarray(x)) for x in (lowered.k_start, lowered.k_end))
+    return Lowered(kind="rows", k_start=start, k_end=end)
