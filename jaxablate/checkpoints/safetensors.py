@@ -110,11 +110,13 @@ def write_file(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 def _header_length(path: Path, head: bytes, size: int, max_header: int) -> int:
     if size == 0:
         raise UserError(f"{path}: is empty; wanted a safetensors file")
-    if kind := foreign(head):
+    length = int.from_bytes(head[:8], "little")
+    # A header of 640 bytes starts a file like a pickle does, so the JSON behind it is asked first.
+    plausible = length <= size - 8 and head[8:].lstrip()[:1] == b"{"
+    if not plausible and (kind := foreign(head)):
         raise UserError(f"{path}: is {kind}; wanted a safetensors file")
     if size < 10:
         raise UserError(f"{path}: is {size} bytes, too short for a safetensors file")
-    length = int.from_bytes(head[:8], "little")
     if length > size - 8:
         raise UserError(
             f"{path}: truncated or not safetensors: its header says {length} bytes, "

@@ -39,6 +39,15 @@ def test_harmless_irregularities_are_read(tmp_path, name):
         assert tensor.view().shape == tensor.shape
 
 
+@pytest.mark.parametrize("length", [0x0280, 0x0380, 0x0480, 0x0580, 0x8B1F])
+def test_a_header_whose_length_spells_another_format_is_read(tmp_path, length):
+    path = tmp_path / "model.safetensors"
+    header = json.dumps({"w": entry()}).encode()
+    path.write_bytes(pack(header.ljust(length)))
+    assert path.read_bytes()[:2] == length.to_bytes(2, "little")
+    assert read_header(path).keys() == {"w"}
+
+
 def test_the_corpus_is_large_enough():
     assert len(CASES) >= 44 + 8
 
