@@ -8,7 +8,7 @@ from jaxablate.core.errors import UserError, unknown
 ROPE_KINDS = ("default", "linear", "llama3", "yarn")
 
 # Far above every published model; a size beyond them is a damaged file, not a large model.
-_LARGEST = {
+LARGEST = {
     "vocab_size": 2**24,
     "hidden_size": 2**18,
     "intermediate_size": 2**20,
@@ -44,11 +44,11 @@ class RopeConfig:
     def __post_init__(self) -> None:
         if self.kind not in ROPE_KINDS:
             raise unknown("rope type", self.kind, ROPE_KINDS)
-        _check_positive("rope_theta", self.theta)
+        check_positive("rope_theta", self.theta)
         if self.kind != "default":
-            _check_positive("rope factor", self.factor)
+            check_positive("rope factor", self.factor)
         if self.kind in ("llama3", "yarn"):
-            _check_size(
+            check_size(
                 "rope original_max_position_embeddings",
                 self.original_max_position_embeddings,
                 2**31 - 1,
@@ -59,7 +59,7 @@ class RopeConfig:
             self._check_betas()
 
     def _check_bands(self) -> None:
-        _check_positive("rope low_freq_factor", self.low_freq_factor)
+        check_positive("rope low_freq_factor", self.low_freq_factor)
         if not self.high_freq_factor > self.low_freq_factor:
             raise UserError(
                 f"rope high_freq_factor must be above low_freq_factor {self.low_freq_factor}, "
@@ -67,12 +67,12 @@ class RopeConfig:
             )
 
     def _check_betas(self) -> None:
-        _check_positive("rope beta_fast", self.beta_fast)
-        _check_positive("rope beta_slow", self.beta_slow)
+        check_positive("rope beta_fast", self.beta_fast)
+        check_positive("rope beta_slow", self.beta_slow)
         if self.theta == 1.0:
             raise UserError("rope_theta must not be 1 with yarn, got 1.0")
         if self.attention_factor is not None:
-            _check_positive("rope attention_factor", self.attention_factor)
+            check_positive("rope attention_factor", self.attention_factor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ class QueryScale:
     def __post_init__(self) -> None:
         if not math.isfinite(self.beta) or self.beta < 0:
             raise UserError(f"llama_4_scaling_beta must be a finite number >= 0, got {self.beta}")
-        _check_size(
+        check_size(
             "original_max_position_embeddings",
             self.original_max_position_embeddings,
             2**31 - 1,
@@ -128,17 +128,23 @@ class DecoderConfig:
     source: dict = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        for name, largest in _LARGEST.items():
-            _check_size(name, getattr(self, name), largest)
-        _check_positive("rms_norm_eps", self.rms_norm_eps)
+        for name, largest in LARGEST.items():
+            check_size(name, getattr(self, name), largest)
+        check_positive("rms_norm_eps", self.rms_norm_eps)
         if self.num_heads % self.num_kv_heads:
             raise UserError(
-                f"num_heads {self.num_heads} must be a multiple of num_kv_heads {self.num_kv_heads}"
+                f"num_key_value_heads must divide num_attention_heads {self.num_heads}, "
+                f"got {self.num_kv_heads}"
             )
         if self.head_dim % 2:
             raise UserError(f"head_dim must be even for rotary positions, got {self.head_dim}")
         self._check_windows()
         self._check_token_ids()
+
+    @property
+    def untied(self) -> bool:
+        """The logits have a weight of their own."""
+        return not self.tied
 
     def _check_windows(self) -> None:
         if len(self.windows) != self.num_layers:
@@ -159,11 +165,21 @@ class DecoderConfig:
                 )
 
 
-def _check_size(name: str, value: int, largest: int) -> None:
+def check_size(name: str, value: object, largest: int) -> None:
+    """Raises `UserError` unless `value` is an integer from 1 to `largest`."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= largest:
-        raise UserError(f"{name} must be an integer from 1 to {largest}, got {value!r}")
+        raise UserError(f"{name} must be an integer from 1 to {largest}, got {shorten(value)}")
 
 
-def _check_positive(name: str, value: float) -> None:
+def check_positive(name: str, value: float) -> None:
+    """Raises `UserError` unless `value` is finite and above 0."""
     if not math.isfinite(value) or value <= 0:
         raise UserError(f"{name} must be a finite number above 0, got {value}")
+
+
+def shorten(value: object) -> str:
+    """The value as an error message shows it: at most 60 characters of it."""
+    if isinstance(value, int) and value.bit_length() > 200:
+        return f"an integer of {value.bit_length()} bits"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -195,13 +195,17 @@ class Decoder(nnx.Module):
             return x, (after, x if collect else None)
 
         layers = jnp.arange(self.config.num_layers)
-        before = None if cache is None else jax.tree.map(lambda *each: jnp.stack(each), *cache.layers)
+        before = (
+            None if cache is None else jax.tree.map(lambda *each: jnp.stack(each), *cache.layers)
+        )
         x_BTD, (after, outputs) = jax.lax.scan(body, x_BTD, (layers, stacked, before))
         count = 0 if cache is None else self.config.num_layers
         return x_BTD, [jax.tree.map(lambda a, n=n: a[n], after) for n in range(count)], outputs
 
 
-def abstract(config: DecoderConfig, *, dtype: str, layout: str = "loop") -> PyTree[jax.ShapeDtypeStruct]:
+def abstract(
+    config: DecoderConfig, *, dtype: str, layout: str = "loop"
+) -> PyTree[jax.ShapeDtypeStruct]:
     """Shapes and dtypes of a decoder's weights; nothing is allocated."""
     return nnx.state(nnx.eval_shape(partial(Decoder, config, dtype=dtype, layout=layout)))
 

@@ -84,7 +84,7 @@ def _scale_of_queries(
 
 
 def _powers(theta: float, head_dim: int) -> np.ndarray:
-    """theta ** (2i / head_dim): exponents in float32, powers correctly rounded to float32."""
+    """Theta ** (2i / head_dim): exponents in float32, powers correctly rounded to float32."""
     exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
     return np.power(theta, exponents.astype(np.float64)).astype(np.float32)
 
