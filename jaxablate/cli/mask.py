@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--png writes a .png file, got {str(args.png)!r}")
     mask = parse(args.mask)
     drawing = draw(mask, args.layout, layer=args.layer, head=args.head)
-    print(f"{mask}\n\n{drawing}")
     if args.png:
         draw_png(mask, args.layout, args.png, layer=args.layer, head=args.head)
+    print(f"{mask}\n\n{drawing}")
     return 0

@@ -1,0 +1,81 @@
+"""Convert a checkpoint: Hugging Face folder or hub id to a verified jaxablate folder, or back.
+
+A converted folder opens faster, and every load of it compares each file with a digest. The weights
+keep their bits unless --dtype asks for another type.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from jaxablate.cli.parser import Parser, one_of
+from jaxablate.core.dtypes import parse_dtype
+from jaxablate.core.errors import UserError
+from jaxablate.core.files import read_json
+from jaxablate.core.text import visible
+
+EXAMPLES = """
+jaxablate convert Qwen/Qwen3-0.6B qwen3-0.6b
+jaxablate convert Qwen/Qwen3-0.6B qwen3-0.6b --revision main --dtype float32
+jaxablate convert qwen3-0.6b qwen3-0.6b-hf --to hf
+"""
+
+
+def add_arguments(parser: Parser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("source", help="folder or hub id")
+    parser.add_argument("out", type=Path, help="folder to write; must be new or empty")
+    parser.add_argument(
+        "--to",
+        type=one_of("format", ("jaxablate", "hf")),
+        default="jaxablate",
+        metavar="FORMAT",
+        help="jaxablate (default) or hf, which transformers loads",
+    )
+    parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: as in the source)")
+    parser.add_argument("--revision", help="commit, branch or tag of a hub id")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert, and print where the weights are and what names them."""
+    dtype = parse_dtype(args.dtype) if args.dtype is not None else None
+    source = convert(args.source, args.out, to=args.to, dtype=dtype, revision=args.revision)
+    print(f"{visible(args.out)}: {args.to} format, from weights {source['weights'][:16]}")
+    return 0
+
+
+def convert(
+    source: str | Path, out: Path, *, to: str, dtype: str | None, revision: str | None = None
+) -> dict[str, Any]:
+    """Write the checkpoint `source` to `out`; returns where its weights came from."""
+    from jaxablate.checkpoints import store
+    from jaxablate.checkpoints.commit import check_free
+    from jaxablate.checkpoints.export import files_beside, save_hf
+    from jaxablate.checkpoints.hub import resolve
+    from jaxablate.checkpoints.open import open_checkpoint
+
+    check_free(out)
+    folder = resolve(source, revision=revision)
+    wanted = dtype or _dtype_of(folder)
+    decoder, config, origin = open_checkpoint(folder, dtype=wanted)
+    if to == "hf":
+        save_hf(decoder, config, out, tokenizer_files_from=folder)
+    else:
+        files = tuple(files_beside(folder))
+        store.save(decoder, config, out, source=origin, tokenizer_files=files)
+    return origin
+
+
+def _dtype_of(folder: Path) -> str:
+    """The floating type that a checkpoint says it is in."""
+    from jaxablate.checkpoints import store
+    from jaxablate.checkpoints.manifest import read_manifest
+
+    if store.is_stored(folder):
+        return next(iter(read_manifest(folder)["arrays"].values()))["dtype"]
+    config = read_json(folder / "config.json")
+    for table in (config, config.get("text_config", {})) if isinstance(config, dict) else ():
+        for key in ("dtype", "torch_dtype"):
+            if isinstance(table, dict) and isinstance(table.get(key), str):
+                return parse_dtype(table[key])
+    raise UserError(f"{folder}/config.json does not say the weights' type; give --dtype")
