@@ -141,7 +141,7 @@ def open_pairs(mask: Mask, queries: Slots, runs: Runs) -> Iterator[Pairs]:
     edges = np.flatnonzero(np.diff(block_of_query, prepend=-1, append=-2))
     for first, last in pairwise(edges):
         block = slice(first, last)
-        query, run = _expand(np.arange(first, last), begin[block], count[block])
+        query, run = expand(np.arange(first, last), begin[block], count[block])
         compatible = _compatible(flat.branch[query], runs.facts.branch[run])
         query, run = query[compatible], run[compatible]
         facts = (flat.map(lambda fact, at=query: fact[at]), runs.facts.map(lambda f, at=run: f[at]))
@@ -171,7 +171,7 @@ def _runs_of_queries(queries: Slots, runs: Runs) -> tuple[np.ndarray, np.ndarray
     return begin, np.where(queries.segment.ravel() != 0, end - begin, 0)
 
 
-def _expand(
+def expand(
     index: np.ndarray, begin: np.ndarray, count: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Each index with `begin`, `begin + 1`, ... (`count` of them)."""
