@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxablate.checkpoints.content import check_file, check_folder, read_json_file, shown
 from jaxablate.checkpoints.safetensors import StoredTensor, read_header
-from jaxablate.core.errors import UserError, nearest
+from jaxablate.core.errors import UserError
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -102,7 +102,7 @@ def _check_place(path: Path, name: str, tensor: StoredTensor, placed: dict[str, 
 def _missing_shard(folder: Path, path: Path, name: str, names: list[str]) -> UserError:
     if (folder / name).is_symlink():
         check_file(folder / name)
-    guess = nearest(name, [other for other in names if other.lower() == name.lower()])
+    guess = next((other for other in names if other.lower() == name.lower()), None)
     hint = f" (there is {guess})" if guess else ""
     return UserError(f"{folder / name}: shard named in {path.name} is missing{hint}")
 

@@ -3,6 +3,7 @@
 All of it is decided from config.json and the files' headers, before any weight is read.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -66,7 +67,7 @@ def plan_load(folder: str | Path, *, layout: str) -> Plan:
     reasons |= dict.fromkeys(copy, "copy of the tied embedding")
     ignored = _account(folder, family, config, tensors.keys() - located.values(), reasons)
     parts = {}
-    for path, shape in _shapes(config).items():
+    for path, shape in shapes_of(config).items():
         tensor = tensors[located[path]]
         _check_tensor(tensor, shape)
         parts[path] = Part(tensor, scales.get(tensor.name))
@@ -158,7 +159,9 @@ def _account(
     return [reason for reason in why.values() if reason]
 
 
-def _shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
+@functools.lru_cache(maxsize=8)
+def shapes_of(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
+    """The shape of every weight by its path in the layout "loop"."""
     decoder = nnx.eval_shape(lambda: Decoder(config, dtype="float32", layout="loop"))
     return {path: leaf.shape for path, leaf in by_path(nnx.state(decoder)).items()}
 

@@ -99,14 +99,15 @@ class Streamer:
 
     def _read(self, source: Source, index: Index, dtype: np.dtype) -> np.ndarray:
         parts, inner = source.select(index)
-        views = [part.tensor.view()[inner] for part in parts]
-        shape = (len(parts), *views[0].shape)
-        out = aligned_empty(shape, dtype)
-        for part, view, target in zip(parts, views, out, strict=True):
+        views = [
+            part.tensor.view()[(*inner, ...)] for part in parts
+        ]  # ...: a scalar stays an array
+        out = aligned_empty((len(parts), *views[0].shape), dtype)
+        for number, (part, view) in enumerate(zip(parts, views, strict=True)):
             cast = cast_for(view.dtype, dtype, part.scale)
-            jobs = [(part, cast, *block) for block in _blocks(view, target)]
+            jobs = [(part, cast, *block) for block in _blocks(view, out[number, ...])]
             list(self._pool.map(_copy, jobs))
-        return out if source.stacked else out[0]
+        return out if source.stacked else out[0, ...]
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxablate.checkpoints.export import split_shards
 from jaxablate.checkpoints.index import INDEX, SINGLE
-from jaxablate.checkpoints.plan import _shapes
+from jaxablate.checkpoints.plan import shapes_of
 from jaxablate.checkpoints.safetensors import read_header, write_file
 from jaxablate.models.families import get
 from jaxablate.models.family import family_of
@@ -42,7 +42,7 @@ def random_tensors(
     family = family_of(hf_config)
     config = family.from_hf(hf_config)
     random = np.random.default_rng(0)
-    names, shapes = family.hf_names(config), _shapes(config)
+    names, shapes = family.hf_names(config), shapes_of(config)
     return {names[path]: random.normal(size=shapes[path]).astype(dtype) for path in shapes}
 
 
