@@ -1,0 +1,1 @@
+"""Texts and rows: tokenizers, benchmark files, their schemas and digests. Never imports jax."""
