@@ -1,0 +1,1 @@
+"""Multiple-choice evaluation under masks: tasks, encoding, running, metrics."""

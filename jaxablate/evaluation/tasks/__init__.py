@@ -1,0 +1,1 @@
+"""One file a benchmark; every module here is imported when a task is looked up."""
