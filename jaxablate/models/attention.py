@@ -1,4 +1,4 @@
-"""Self-attention of one block: projections, norms and rotation; the caller's `attend` does the rest."""
+"""One block's projections, norms and rotation; the caller's `attend` does the rest of attention."""
 
 from collections.abc import Callable
 

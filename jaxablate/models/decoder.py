@@ -1,7 +1,7 @@
 """The decoder: embedding, blocks, final norm and logits, for every family.
 
-Two layouts of the same numbers: "loop" keeps each layer's weights apart (the faster program), "scan"
-keeps one array of all layers (the faster compilation).
+Two layouts of the same numbers: "loop" keeps each layer's weights apart (the faster program),
+"scan" keeps one array of all layers (the faster compilation).
 """
 
 from collections.abc import Callable

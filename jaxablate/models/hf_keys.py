@@ -1,4 +1,4 @@
-"""Reading a Hugging Face config strictly: typed values, keys that are ignored, keys that are refused."""
+"""Reading a Hugging Face config strictly: typed values, ignored keys, refused keys."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -8,10 +8,19 @@ from jaxablate.core.dtypes import parse_dtype
 from jaxablate.core.errors import UserError, nearest
 from jaxablate.models.config import LARGEST, check_size, shorten
 
+
+def words(text: str) -> frozenset[str]:
+    """The keys in a piece of text, such as "hidden_size head_dim"."""
+    return frozenset(text.split())
+
+
 # Keys read for every family, in the old (v4) and the new (v5) spelling.
-HANDLED = frozenset(
-    ["model_type", "architectures", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings", "rope_parameters", "rope_scaling", "rope_theta", "bos_token_id", "eos_token_id", "pad_token_id", "dtype", "torch_dtype", "quantization_config"]
-)
+HANDLED = words("""
+    model_type architectures vocab_size hidden_size intermediate_size num_hidden_layers
+    num_attention_heads num_key_value_heads head_dim max_position_embeddings rms_norm_eps
+    tie_word_embeddings rope_parameters rope_scaling rope_theta bos_token_id eos_token_id
+    pad_token_id dtype torch_dtype quantization_config
+""")
 
 # Keys that must say what our layers do; any other value is refused.
 FIXED: Mapping[str, tuple] = {
@@ -47,7 +56,7 @@ _IGNORED_BY_REASON = {
         exponential_decay_length_penalty suppress_tokens begin_suppress_tokens sep_token_id
         decoder_start_token_id""",
 }
-IGNORED = {key: why for why, keys in _IGNORED_BY_REASON.items() for key in keys.split()}
+IGNORED = {key: why for why, keys in _IGNORED_BY_REASON.items() for key in words(keys)}
 
 
 class Keys:

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxablate.core.errors import UserError, unknown
 from jaxablate.models.config import ROPE_KINDS, RopeConfig
-from jaxablate.models.hf_keys import Keys, check_fixed, check_known, flag, integer, number
+from jaxablate.models.hf_keys import Keys, check_fixed, check_known, flag, integer, number, words
 
 DEFAULT_THETA = 10_000.0
 
@@ -20,9 +20,10 @@ _OPTIONAL: Mapping[str, frozenset[str]] = {
     "default": frozenset(),
     "linear": frozenset(),
     "llama3": frozenset({"original_max_position_embeddings"}),
-    "yarn": frozenset(
-        ["original_max_position_embeddings", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate", "attention_factor"]
-    ),
+    "yarn": words("""
+        original_max_position_embeddings beta_fast beta_slow mscale mscale_all_dim truncate
+        attention_factor
+    """),
 }
 # A null among these means "as if the key were absent".
 _NULLABLE = frozenset({"mscale", "mscale_all_dim", "attention_factor", "beta_fast", "beta_slow"})

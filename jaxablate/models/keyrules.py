@@ -37,8 +37,9 @@ class KeyRule:
 
 
 class ScaleNames(NamedTuple):
-    """Tensors beside an FP8 weight: `multiplier` times the weight is the matrix; `unused` is not
-    needed for products in higher precision.
+    """Tensors beside an FP8 weight.
+
+    The matrix is the weight times `multiplier`; `unused` is for products in FP8.
     """
 
     multiplier: str

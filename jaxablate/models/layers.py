@@ -59,7 +59,7 @@ class Embedding(nnx.Module):
         self.weight = fresh(rngs, (vocab_size, size), dtype)
 
     def __call__(self, tokens_BT: Int[Array, "B T"]) -> Float[Array, "B T D"]:
-        """Vectors of the tokens; a token outside the vocabulary gives NaN, never another token's."""
+        """The tokens' vectors; NaN for a token outside the vocabulary, never another's."""
         return jnp.take(self.weight[...], tokens_BT, axis=0, mode="fill")
 
 

@@ -10,7 +10,7 @@ from jaxablate.models.cache import LayerCache
 from jaxablate.models.config import DecoderConfig
 from jaxablate.models.decoder import Decoder
 from jaxablate.models.family import family_of
-from jaxablate.models.layout import build
+from jaxablate.models.layout import build, stack
 
 T = 24
 LENGTHS = (24, 15, 9)
@@ -38,9 +38,8 @@ def with_windows(mask: np.ndarray, config: DecoderConfig) -> np.ndarray:
     return np.stack([mask & (key > query - (window or wide)) for window in config.windows])
 
 
-def dense_attend(mask_LBTS: np.ndarray, *, at: int = 0) -> Any:
+def dense_attend(mask_LBTS: Any, *, at: int = 0) -> Any:
     """Attention by the definition, in float32; keys go into the cache at `at` if there is one."""
-    masks = jnp.asarray(mask_LBTS)
 
     def attend(layer: Any, q: Any, k: Any, v: Any, cache: LayerCache | None) -> tuple:
         if cache is not None:
@@ -52,7 +51,7 @@ def dense_attend(mask_LBTS: np.ndarray, *, at: int = 0) -> Any:
         )
         query, key, value = wide
         scores = jnp.einsum("btnh,bsnh->bnts", query, key) * q.shape[-1] ** -0.5
-        scores = jnp.where(masks[layer][:, None], scores, jnp.finfo(jnp.float32).min)
+        scores = jnp.where(mask_LBTS[layer][:, None], scores, jnp.finfo(jnp.float32).min)
         out = jnp.einsum("bnts,bsnh->btnh", jax.nn.softmax(scores), value)
         return out.astype(q.dtype), cache
 
@@ -71,8 +70,6 @@ def ours(model: Any, hf_config: dict, *, layout: str = "loop", dtype: str = "flo
     decoder = build(config, arrays)
     if layout == "loop":
         return decoder
-    from jaxablate.models.layout import stack
-
     return stack(decoder)
 
 
@@ -91,8 +88,8 @@ def hf_outputs(model: Any, rows: np.ndarray, mask_LBTS: np.ndarray) -> tuple[np.
     """Logits and hidden states of transformers' eager attention under an additive 4D mask."""
     import torch
 
-    bias = torch.where(torch.tensor(mask_LBTS)[:, :, None], 0.0, torch.finfo(torch.float32).min)
-    bias = bias.to(model.dtype)
+    lowest = torch.finfo(model.dtype).min
+    bias = torch.where(torch.tensor(mask_LBTS)[:, :, None], 0.0, lowest).to(model.dtype)
     kinds = getattr(model.config, "layer_types", None)
     mask = bias[0]
     if kinds:  # one mask for each kind of layer

@@ -56,37 +56,32 @@ def pair(request):
     return model, reference.ours(model, config.to_dict())
 
 
-def forward(decoder, rows, mask, positions=None, **keywords):
-    @nnx.jit
-    def run(decoder, rows, positions):
-        out = decoder(
-            rows,
-            positions_BT=positions,
-            attend=reference.dense_attend(mask),
-            collect=True,
-            **keywords,
-        )
-        return decoder.unembed(out.hidden), out.states
+def run(decoder, rows, positions, mask):
+    attend = reference.dense_attend(mask)
+    out = decoder(rows, positions_BT=positions, attend=attend, collect=True)
+    return decoder.unembed(out.hidden), out.states
 
+
+def forward(decoder, rows, mask, positions=None):
     if positions is None:
         positions = reference.positions(rows.shape[1])
-    return run(decoder, jnp.asarray(rows), jnp.asarray(positions))
+    return run(decoder, *map(jnp.asarray, (rows, positions, mask)))
 
 
-@pytest.mark.parametrize("name", reference.masks())
-def test_logits_and_states_equal_transformers(pair, name):
+def test_logits_and_states_equal_transformers_under_every_mask(pair):
     model, decoder = pair
     rows = reference.tokens(decoder.config.vocab_size)
-    mask = reference.with_windows(reference.masks()[name], decoder.config)
-    logits, states = forward(decoder, rows, mask)
-    wanted_logits, wanted_states = reference.hf_outputs(model, rows, mask)
-    assert logits.dtype == jnp.float32
     # A padding query may see nothing; transformers then takes the mean of all values.
     real = np.arange(rows.shape[1]) < np.asarray(reference.LENGTHS)[:, None]
-    np.testing.assert_allclose(logits[real], wanted_logits[real], atol=EXACT, rtol=0)
-    got = [*states[:-2], states[-1]]  # transformers leaves the last layer's raw output out
-    for ours, theirs in zip(got, wanted_states, strict=True):
-        np.testing.assert_allclose(ours[real], theirs[real], atol=EXACT, rtol=0)
+    for name, drawn in reference.masks().items():
+        mask = reference.with_windows(drawn, decoder.config)
+        logits, states = forward(decoder, rows, mask)
+        wanted, wanted_states = reference.hf_outputs(model, rows, mask)
+        assert logits.dtype == jnp.float32
+        np.testing.assert_allclose(logits[real], wanted[real], atol=EXACT, rtol=0, err_msg=name)
+        got = [*states[:-2], states[-1]]  # transformers leaves the last layer's raw output out
+        for ours, theirs in zip(got, wanted_states, strict=True):
+            np.testing.assert_allclose(ours[real], theirs[real], atol=EXACT, rtol=0, err_msg=name)
 
 
 def test_own_causal_mask_of_transformers_is_causal_and_the_windows(pair):
@@ -125,9 +120,12 @@ def test_positions_need_not_start_at_zero():
     np.testing.assert_allclose(got, wanted, atol=EXACT, rtol=0)
 
 
-def test_scan_computes_what_the_loop_computes(pair):
-    model, decoder = pair
-    stacked = reference.ours(model, decoder.config.source, layout="scan")
+@pytest.mark.parametrize("name", ["ministral3", "llama-biases", "qwen3-windows"])
+def test_scan_computes_what_the_loop_computes(name):
+    family, overrides = VARIANTS[name]
+    config, model = tiny_hf(family, **overrides)
+    decoder = reference.ours(model, config.to_dict())
+    stacked = reference.ours(model, config.to_dict(), layout="scan")
     rows = reference.tokens(decoder.config.vocab_size)
     mask = reference.with_windows(reference.masks()["prefix_lm"], decoder.config)
     for loop, scan in zip(forward(decoder, rows, mask), forward(stacked, rows, mask), strict=True):
@@ -155,30 +153,22 @@ def test_bfloat16_is_as_close_to_float32_as_transformers_bfloat16_is(family):
     assert theirs_off > 1e-4  # the comparison is not vacuous
 
 
-@pytest.mark.parametrize("layout", ["loop", "scan"])
-@pytest.mark.parametrize("remat", ["dots", "full"])
+@pytest.mark.parametrize(("layout", "remat"), [("loop", "dots"), ("scan", "full")])
 def test_remat_changes_neither_value_nor_gradient(layout, remat):
-    config, model = tiny_hf("qwen3")
+    config, model = tiny_hf("llama", num_hidden_layers=1)
     decoder = reference.ours(model, config.to_dict(), layout=layout)
     rows = jnp.asarray(reference.tokens(config.vocab_size))
-    mask = reference.with_windows(reference.masks()["padded"], decoder.config)
+    mask = jnp.asarray(reference.with_windows(reference.masks()["padded"], decoder.config))
 
-    @nnx.jit(static_argnames="remat")
-    def gradient(decoder, remat):
-        def loss(decoder):
-            out = decoder(
-                rows,
-                positions_BT=jnp.asarray(reference.positions()),
-                attend=reference.dense_attend(mask),
-                remat=remat,
-            )
-            return jnp.mean(jax.nn.log_softmax(decoder.unembed(out.hidden))[..., 0])
+    def loss(decoder, remat):
+        attend = reference.dense_attend(mask)
+        positions = jnp.asarray(reference.positions())
+        out = decoder(rows, positions_BT=positions, attend=attend, remat=remat)
+        return jnp.mean(jax.nn.log_softmax(decoder.unembed(out.hidden))[..., 0])
 
-        return nnx.value_and_grad(loss)(decoder)
+    @nnx.jit
+    def gradients(decoder):
+        return [nnx.value_and_grad(loss)(decoder, kept) for kept in ("none", remat)]
 
-    for plain, again in zip(
-        jax.tree.leaves(gradient(decoder, "none")),
-        jax.tree.leaves(gradient(decoder, remat)),
-        strict=True,
-    ):
-        np.testing.assert_allclose(again, plain, atol=1e-6, rtol=1e-4)
+    for one, other in zip(*map(jax.tree.leaves, gradients(decoder)), strict=True):
+        np.testing.assert_allclose(other, one, atol=1e-6, rtol=1e-4)

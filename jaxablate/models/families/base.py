@@ -122,9 +122,7 @@ class Family:
         """Why a file's tensor is not read; None if it has to be."""
         if name.endswith(".rotary_emb.inv_freq"):
             return "rotary tables are computed"
-        if wrapper.is_wrapper(config.source) and name.startswith(wrapper.IMAGE_TENSORS):
-            return "images are not part of the text tower"
-        return None
+        return wrapper.ignored_tensor(name) if wrapper.is_wrapper(config.source) else None
 
     def is_quantised(self, config: DecoderConfig) -> bool:
         """The source's matrices are FP8 with a scale beside each; see `keyrules.scale_names`."""

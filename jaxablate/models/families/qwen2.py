@@ -3,7 +3,7 @@
 from typing import Any
 
 from jaxablate.models.families.base import Family
-from jaxablate.models.families.windows import read_layered, write_layered
+from jaxablate.models.families.windows import LAYERED_KEYS, read_layered, write_layered
 from jaxablate.models.hf_keys import Keys
 
 
@@ -28,9 +28,7 @@ QWEN2 = Family(
         "sliding_window": 4096,
         "max_window_layers": 28,
     },
-    own_keys=frozenset(
-        {"use_sliding_window", "sliding_window", "max_window_layers", "layer_types"}
-    ),
+    own_keys=LAYERED_KEYS,
     read=_read,
     write=write_layered,
 )

@@ -4,7 +4,7 @@ from typing import Any
 
 from jaxablate.models.config import DecoderConfig
 from jaxablate.models.families.base import Family
-from jaxablate.models.families.windows import read_layered, write_layered
+from jaxablate.models.families.windows import LAYERED_KEYS, read_layered, write_layered
 from jaxablate.models.hf_keys import Keys
 
 
@@ -37,9 +37,7 @@ QWEN3 = Family(
         "sliding_window": 4096,
         "max_window_layers": 28,
     },
-    own_keys=frozenset(
-        ["attention_bias", "use_sliding_window", "sliding_window", "max_window_layers", "layer_types"]
-    ),
+    own_keys=LAYERED_KEYS | {"attention_bias"},
     read=_read,
     write=_write,
 )

@@ -4,7 +4,9 @@ from typing import Any
 
 from jaxablate.core.errors import UserError, unknown
 from jaxablate.models.config import DecoderConfig, shorten
-from jaxablate.models.hf_keys import Keys
+from jaxablate.models.hf_keys import Keys, words
+
+LAYERED_KEYS = words("use_sliding_window sliding_window max_window_layers layer_types")
 
 Windows = tuple[int | None, ...]
 

@@ -1,4 +1,4 @@
-"""The image-text wrapper "mistral3": its text tower is a decoder of the family mistral or ministral3."""
+"""The image-text wrapper "mistral3", whose text tower is a mistral or a ministral3 decoder."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,21 +6,23 @@ from typing import Any
 
 from jaxablate.core.errors import UserError
 from jaxablate.models.config import shorten
-from jaxablate.models.hf_keys import FIXED, IGNORED, check_dtype, check_fixed, check_known
+from jaxablate.models.hf_keys import FIXED, IGNORED, check_dtype, check_fixed, check_known, words
 from jaxablate.models.keyrules import KeyRule
 
 MODEL_TYPE = "mistral3"
 ARCHITECTURE = "Mistral3ForConditionalGeneration"
 
-_HANDLED = frozenset(
-    ["model_type", "architectures", "text_config", "tie_word_embeddings", "quantization_config", "dtype", "torch_dtype", "is_encoder_decoder"]
-)
-_IMAGE_KEYS = dict.fromkeys(
-    ["vision_config", "image_token_index", "image_token_id", "projector_hidden_act", "vision_feature_layer", "multimodal_projector_bias", "spatial_merge_size"],
-    "images are not part of the text tower",
-)
-IGNORED_KEYS = {**IGNORED, **_IMAGE_KEYS}
-IMAGE_TENSORS = (
+_IMAGES = "images are not part of the text tower"
+_HANDLED = words("""
+    model_type architectures text_config tie_word_embeddings quantization_config dtype torch_dtype
+    bos_token_id eos_token_id pad_token_id
+""")
+_IMAGE_KEYS = words("""
+    vision_config image_token_index image_token_id projector_hidden_act vision_feature_layer
+    multimodal_projector_bias spatial_merge_size
+""")
+IGNORED_KEYS = {**IGNORED, **dict.fromkeys(_IMAGE_KEYS, _IMAGES)}
+_IMAGE_TENSORS = (
     "vision_tower.",
     "multi_modal_projector.",
     "model.vision_tower.",
@@ -35,9 +37,14 @@ def is_wrapper(source: Mapping[str, Any]) -> bool:
     return source.get("model_type", MODEL_TYPE if named else None) == MODEL_TYPE
 
 
+def ignored_tensor(name: str) -> str | None:
+    """Why a tensor of the wrapper's file is not read; None if it has to be."""
+    return _IMAGES if name.startswith(_IMAGE_TENSORS) else None
+
+
 def text_config(source: Mapping[str, Any]) -> dict[str, Any]:
     """The text tower's own config, with what the wrapper says about tying, ids and precision."""
-    check_known(source, _HANDLED | IGNORED_KEYS.keys() | set(_TOKEN_IDS), MODEL_TYPE)
+    check_known(source, _HANDLED | FIXED.keys() | IGNORED_KEYS.keys(), MODEL_TYPE)
     check_fixed(source, FIXED)
     check_dtype(source)
     text = source.get("text_config")
