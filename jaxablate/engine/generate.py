@@ -114,7 +114,7 @@ def _prefill_piece(
     return out.hidden, out.cache
 
 
-@partial(jax.jit, static_argnames=("graph", "structure", "max_new", "eos"), donate_argnames="cache")
+@partial(jax.jit, static_argnames=("graph", "structure", "max_new", "eos"))
 def _decode(
     graph: nnx.GraphDef,
     state: Any,
@@ -211,7 +211,7 @@ def decode_logprobs(
     return np.asarray(logprobs)
 
 
-@partial(jax.jit, static_argnames=("graph", "structure"), donate_argnames="cache")
+@partial(jax.jit, static_argnames=("graph", "structure"))
 def _forced(
     graph: nnx.GraphDef,
     state: Any,
