@@ -46,14 +46,16 @@ def test_json_and_parquet_files_are_read_through_datasets(tmp_path, name, monkey
 
 
 def test_the_digest_sees_content_and_order_but_not_unread_fields(tmp_path):
-    digests = []
-    for rows in (
+    tables = [
         numbered(2),
         numbered(2)[::-1],
         [{**row, "note": "x"} for row in numbered(2)],
         [{**row, "label": 1} for row in numbered(2)],
-    ):
-        digests.append(load_rows("piqa", "test", folder=piqa(tmp_path, rows, "test.jsonl")).digest)
+    ]
+    digests = [
+        load_rows("piqa", "test", folder=piqa(tmp_path, rows, "test.jsonl")).digest
+        for rows in tables
+    ]
     assert digests[0] == digests[2]
     assert len(set(digests)) == 3
 
@@ -97,7 +99,7 @@ def test_the_random_choice_never_changes():
     ],
 )
 def test_a_bad_row_is_named_by_file_and_line(tmp_path, rows, message):
-    with pytest.raises(UserError, match="piqa|validation") as caught:
+    with pytest.raises(UserError) as caught:
         load_rows("piqa", "validation", folder=piqa(tmp_path, rows))
     assert message in str(caught.value)
 

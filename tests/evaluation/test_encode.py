@@ -171,7 +171,7 @@ def test_truncation_keeps_the_end_and_the_whole_answer(tokenizer):
 
 def test_an_answer_longer_than_the_model_reads_is_a_user_error(tokenizer):
     made = item(["the"] * 2, [" cat", " cat" * 30])
-    with pytest.raises(UserError, match="validation/0: an answer has .* reads at most 4"):
+    with pytest.raises(UserError, match=r"validation/0: an answer has .* reads at most 4"):
         encode_items([made], tokenizer, rule(max_length=4))
 
 
