@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 
 from jaxablate import __version__
 from jaxablate.checkpoints.commit import new_folder
+from jaxablate.checkpoints.export import files_beside
 from jaxablate.checkpoints.manifest import (
     NAME,
     digest_array,
@@ -46,7 +47,7 @@ def save(
     folder: str | Path,
     *,
     source: Mapping[str, Any],
-    tokenizer_files: tuple[Path, ...] = (),
+    tokenizer_files_from: str | Path | None = None,
 ) -> None:
     """Write a decoder so that `load` gives back the same bits.
 
@@ -64,7 +65,7 @@ def save(
     }
     with new_folder(folder) as partial:
         _write_arrays(partial / ARRAYS, arrays)
-        for file in tokenizer_files:
+        for file in files_beside(tokenizer_files_from):
             shutil.copyfile(file, partial / file.name)
         write_manifest(partial, body)
 
