@@ -185,13 +185,9 @@ def _table(node: yaml.MappingNode, where: str, path: str, lines: dict[str, str])
 
 
 def _scalar(node: yaml.Node) -> Any:
-    readers = {"null": _none, "bool": _truth, "int": int, "float": float}
-    return readers.get(node.tag.rpartition(":")[2], str)(node.value)
-
-
-def _none(text: str) -> None:
-    return None
-
-
-def _truth(text: str) -> bool:
-    return text.lower() == "true"
+    kind = node.tag.rpartition(":")[2]
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return node.value.lower() == "true"
+    return {"int": int, "float": float}.get(kind, str)(node.value)
