@@ -34,6 +34,6 @@ if [[ ! -x $venv/bin/python ]]; then
     "$python" -m venv "$venv"
 fi
 echo "setup: installing jaxablate${extras:+ with $extras}"
-"$venv/bin/python" -m pip install --quiet --editable ".${extras:+[$extras]}"
+"$venv/bin/python" -m pip install -qq --editable ".${extras:+[$extras]}"
 "$venv/bin/python" -m pip check --quiet || "$venv/bin/python" -m pip check
 touch "$stamp"
