@@ -46,7 +46,7 @@ _ROLES = {role.name.lower(): role for role in Role if role is not Role.PAD}
 
 def whole_number(name: str, text: str | int, *, least: int) -> int:
     """An argument of `name` as an integer in [least, LARGEST]; `UserError` otherwise."""
-    if isinstance(text, str) and not re.fullmatch("[0-9]{1,12}", text):
+    if isinstance(text, str) and not re.fullmatch("-?[0-9]{1,12}", text):
         raise UserError(f"{name} takes a whole number >= {least}, got {text!r}")
     if not least <= int(text) <= LARGEST:
         bound = f">= {least}" if int(text) < least else f"<= {LARGEST}"

@@ -23,7 +23,7 @@ from jaxablate.masks.recipes import RECIPES
 
 MAX_LENGTH = 2000
 MAX_DEPTH = 50
-_TOKEN = re.compile(r"[ \t\r\n]*(?P<word>[A-Za-z_][A-Za-z0-9_]*|[0-9]+(?:-[0-9]+)?|[&|~(),]|\Z)")
+_TOKEN = re.compile(r"[ \t\r\n]*(?P<word>[A-Za-z_][A-Za-z0-9_]*|-?[0-9]+(?:-[0-9]+)?|[&|~(),]|\Z)")
 
 
 def parse(text: str) -> Mask:

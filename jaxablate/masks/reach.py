@@ -15,6 +15,7 @@ from jaxablate.masks.intervals import RowIntervals
 _CELLS_AT_ONCE = 2**22
 
 Vector = Int[np.ndarray, " N"]
+PerRange = Int[np.ndarray, " M"]
 
 
 class RangeExtremes:
@@ -28,7 +29,7 @@ class RangeExtremes:
             self.high.append(np.maximum(self.high[-1][:-span], self.high[-1][span:]))
             span *= 2
 
-    def __call__(self, first: Vector, last: Vector) -> tuple[Vector, Vector]:
+    def __call__(self, first: PerRange, last: PerRange) -> tuple[PerRange, PerRange]:
         """(min of low, max of high) over [first, last], both included."""
         level = np.frexp(last - first + 1)[1] - 1
         low, high = np.empty_like(first), np.empty_like(last)
@@ -40,7 +41,7 @@ class RangeExtremes:
         return low, high
 
 
-def largest_in(values: Vector, start: Vector, end: Vector, longest: int) -> Vector:
+def largest_in(values: Vector, start: PerRange, end: PerRange, longest: int) -> PerRange:
     """The largest of `values[start:end]` for each non-empty range.
 
     Where the values rise along a range it is the last one; only other ranges need a table.

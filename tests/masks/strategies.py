@@ -90,7 +90,11 @@ def wild_rows(draw, batch: int) -> Slots:
     """Rows of slots in no order at all."""
     width = draw(st.integers(1, 9))
     slot = st.tuples(
-        st.integers(0, 7), st.integers(0, 2), st.integers(1, 4), st.integers(0, 2), st.integers(0, 2)
+        st.integers(0, 7),
+        st.integers(0, 2),
+        st.integers(1, 4),
+        st.integers(0, 2),
+        st.integers(0, 2),
     )
     row = st.lists(slot, min_size=width, max_size=width)
     return stack(draw(st.lists(row, min_size=batch, max_size=batch)))
