@@ -161,10 +161,12 @@ class Family:
         wanted = {"quant_method": "fp8", "activation_scheme": "static", "weight_block_size": None}
         got = quantisation if isinstance(quantisation, Mapping) else {"quant_method": quantisation}
         wrong = {key: got.get(key) for key in wanted if got.get(key) != wanted[key]}
-        if not self.fp8 or wrong:
-            known = f"{wanted}" if self.fp8 else f"none for {self.name}"
-            seen = {key: got.get(key) for key in wanted}
-            raise UserError(f"quantization_config known here: {known}; got {shorten(seen)}")
+        if not self.fp8:
+            method = got.get("quant_method")
+            raise UserError(f"quantization_config: {self.name} has none, got {shorten(method)}")
+        if wrong:
+            right = {key: wanted[key] for key in wrong}
+            raise UserError(f"quantization_config must have {right}, got {shorten(wrong)}")
 
     def _candidates(self, config: DecoderConfig) -> dict[str, tuple[str, ...]]:
         candidates = {}
