@@ -66,7 +66,7 @@ class Keys:
     """
 
     def __init__(self, values: Mapping[str, Any], defaults: Mapping[str, Any]):
-        self.defaults = defaults
+        self.given, self.defaults = values, defaults
         self._values = {**defaults, **values}
 
     def get(self, key: str) -> Any:
@@ -99,8 +99,8 @@ class Keys:
         return tuple(integer(key, item) for item in (value if isinstance(value, list) else [value]))
 
     def mapping(self, key: str) -> Mapping[str, Any] | None:
-        """An object, or None for null."""
-        value = self.get(key)
+        """An object that the file itself gives, or None for null."""
+        value = self.given.get(key)
         if value is not None and not isinstance(value, Mapping):
             raise _wrong(key, value, "an object or null")
         return value

@@ -1,4 +1,4 @@
-"""A wrong config.json is refused in one sentence that names the key, what it holds and what fits."""
+"""A wrong config.json is refused in one sentence: the key, what it holds, what would fit."""
 
 import math
 

@@ -77,13 +77,13 @@ def test_build_refuses_weights_that_do_not_fit():
 
 
 def test_unknown_layout_dtype_and_remat_are_refused():
-    with pytest.raises(UserError, match="unknown layout 'loops'.*did you mean 'loop'"):
+    with pytest.raises(UserError, match=r"unknown layout 'loops'.*did you mean 'loop'"):
         Decoder(CONFIG, dtype="float32", layout="loops")
     with pytest.raises(UserError, match="unknown dtype 'int8'"):
         Decoder(CONFIG, dtype="int8")
     decoder = Decoder(CONFIG, dtype="float32")
-    with pytest.raises(UserError, match="unknown remat 'dot'.*did you mean 'dots'"):
-        tokens = jnp.zeros((1, 1), jnp.int32)
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    with pytest.raises(UserError, match=r"unknown remat 'dot'.*did you mean 'dots'"):
         decoder(tokens, positions_BT=tokens, attend=lambda *_: None, remat="dot")
 
 
