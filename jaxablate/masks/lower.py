@@ -100,7 +100,10 @@ def _row_vectors(found: RowIntervals) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _classify(k_start: np.ndarray, k_end: np.ndarray) -> Lowered:
-    """The most special kind that every row of the batch proves."""
+    """The most special kind that every row of the batch proves.
+
+    An empty row before the n-th query fails every comparison, as none of them allows an empty one.
+    """
     seen = k_start < k_end
     n = seen.sum(axis=1, dtype=np.int32)
     index = np.arange(k_end.shape[1])[None, :]
@@ -112,8 +115,6 @@ def _classify(k_start: np.ndarray, k_end: np.ndarray) -> Lowered:
     def holds(start: np.ndarray | int, end: np.ndarray) -> bool:
         return bool(np.all(~real | ((k_start == start) & (k_end == end))))
 
-    if np.any(seen != real):
-        return Lowered(kind="rows", **rows)
     if np.all(n == m):
         if holds(0, index + 1):
             return Lowered(kind="causal", **rows, **lengths)
