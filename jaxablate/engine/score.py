@@ -26,7 +26,13 @@ from jaxablate.engine.layout import (
     make_shared,
     pack_rows,
 )
-from jaxablate.engine.plan import DEFAULT_WINDOW_POLICY, kernel_choices, layer_masks, plan_mask
+from jaxablate.engine.plan import (
+    DEFAULT_WINDOW_POLICY,
+    MaskStructure,
+    kernel_choices,
+    layer_masks,
+    plan_mask,
+)
 from jaxablate.masks.algebra import Mask
 from jaxablate.masks.lower import prompt_sees_response
 
@@ -126,7 +132,7 @@ class Scorer:
         self.questions = questions
         masks = layer_masks(self.mask, self.lm.config, self.policy)
         self.verdict = check_pairs(masks, questions, allow_leaky=self.allow_leaky)
-        self.sharing = self._sharing(masks)
+        self.sharing = self._sharing()
         shared = self.sharing == "shared"
         keep_last = self.verdict.leaky
         units = (make_shared if shared else make_apart)(questions, keep_last=keep_last)
@@ -139,14 +145,13 @@ class Scorer:
             batches += self._batches(length, by_length[length], shared)
         return batches
 
-    def _sharing(self, masks: Sequence[Mask]) -> str:
+    def _sharing(self) -> str:
         if self.shared == "never":
             return "apart: asked for"
         slots = pair_slots(pair_shapes(self.questions))
-        for layer, mask in enumerate(masks):
-            for head in range(self.lm.config.num_heads if mask.selects_heads else 1):
-                if prompt_sees_response(mask.at(layer, head), slots).any():
-                    return "apart: a prompt sees its continuation under this mask"
+        structure = MaskStructure.of(self.mask, self.lm.config, self.policy)
+        if any(prompt_sees_response(member, slots).any() for member in structure.members):
+            return "apart: a prompt sees its continuation under this mask"
         return "shared"
 
     def _row_length(self, length: int, shared: bool) -> int:

@@ -6,6 +6,7 @@ from flax import nnx
 from jaxablate.language_model import LanguageModel
 from jaxablate.models.config import DecoderConfig, RopeConfig
 from jaxablate.models.decoder import Decoder
+from jaxablate.models.layout import stack
 
 VOCAB = 97
 
@@ -38,7 +39,6 @@ def random_model(
         pad_id=None,
         source={},
     )
-    decoder = Decoder(config, dtype="float32", rngs=nnx.Rngs(seed), layout=layout)
-    graph, state = nnx.split(decoder)
-    state = jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, state)
-    return LanguageModel(nnx.merge(graph, state), config)
+    graph, state = nnx.split(Decoder(config, dtype="float32", rngs=nnx.Rngs(seed)))
+    decoder = nnx.merge(graph, jax.tree.map(lambda x: 8 * x if x.ndim > 1 else x, state))
+    return LanguageModel(stack(decoder) if layout == "scan" else decoder, config)

@@ -39,19 +39,17 @@ def scores(lm, questions, mask, **settings):
     return scorer, [found[index] for index in range(len(questions))]
 
 
-def by_definition(lm, question, mask, *, keep_last=True):
-    """Each choice alone, unpadded, in one pass; log-softmax in float64."""
+def by_definition(lm, question, mask):
+    """Each choice alone in one pass of the reference kernel; log-softmax in float64."""
     out = []
     for continuation in question.continuations:
-        tokens = np.asarray([question.prompt + continuation])
-        logits = lm.logits(
-            tokens, mask=mask, prompt_lengths=[len(question.prompt)], kernel="reference"
-        )
+        tokens = np.zeros((1, 48), np.int64)
+        length, size = len(question.prompt + continuation), len(question.prompt)
+        tokens[0, :length] = question.prompt + continuation
+        logits = lm.logits(tokens, [length], mask, [size], kernel="reference")
         logits = np.asarray(logits[0], np.float64)
-        logprobs = logits - np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1))[:, None]
-        logprobs -= logits.max(-1, keepdims=True)
-        span = range(len(question.prompt), tokens.shape[1])
-        out.append([logprobs[at - 1, tokens[0, at]] for at in span])
+        logprobs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        out.append([logprobs[at - 1, tokens[0, at]] for at in range(size, length)])
     return out
 
 
