@@ -50,7 +50,7 @@ def convert(
     """Write the checkpoint `source` to `out`; returns where its weights came from."""
     from jaxablate.checkpoints import store
     from jaxablate.checkpoints.commit import check_free
-    from jaxablate.checkpoints.export import files_beside, save_hf
+    from jaxablate.checkpoints.export import save_hf
     from jaxablate.checkpoints.hub import resolve
     from jaxablate.checkpoints.open import open_checkpoint
 
@@ -61,8 +61,7 @@ def convert(
     if to == "hf":
         save_hf(decoder, config, out, tokenizer_files_from=folder)
     else:
-        files = tuple(files_beside(folder))
-        store.save(decoder, config, out, source=origin, tokenizer_files=files)
+        store.save(decoder, config, out, source=origin, tokenizer_files_from=folder)
     return origin
 
 

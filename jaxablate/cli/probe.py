@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
             )
             for result in found
         ],
+        num_text=2,
     )
     print(
         "future change: largest change of a scored logit when its target and later tokens change\n"

@@ -15,8 +15,13 @@ def say(line: str) -> None:
     print(f"jaxablate: {sentence}", file=sys.stderr, flush=True)
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table on stdout; cells are data, so markup in them is shown as it is."""
+def print_table(
+    header: Sequence[str], rows: Sequence[Sequence[object]], *, num_text: int = 1
+) -> None:
+    """A table on stdout, its first `num_text` columns flush left, the rest flush right.
+
+    Cells are data: markup in them is shown as it is.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -24,7 +29,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(header):
-        table.add_column(Text(visible(name)), justify="left" if index == 0 else "right")
+        table.add_column(Text(visible(name)), justify="left" if index < num_text else "right")
     for row in rows:
         table.add_row(*(Text(visible(cell)) for cell in row))
     # A pipe or a file gets whole lines; only a terminal has a width to fit.

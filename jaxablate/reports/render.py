@@ -34,7 +34,7 @@ def _environment(*, markdown: bool) -> Environment:
         finalize=_markdown_value if markdown else _html_value,
     )
     environment.filters["raw"] = Markup
-    environment.globals.update(percent=_percent, p_value=_p_value)
+    environment.globals.update(percent=_percent, p_value=_p_value, bounded=_bounded)
     return environment
 
 
@@ -68,3 +68,14 @@ def _p_value(value: float | None) -> str:
     if value is None:
         return "-"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _bounded(value: float) -> str:
+    """A ratio; one over next to nothing has no size worth printing.
+
+    >>> _bounded(0.8312), _bounded(1e9)
+    ('0.83', '> 99')
+    """
+    if abs(value) > 99:
+        return "> 99" if value > 0 else "< -99"
+    return f"{value:.2f}"

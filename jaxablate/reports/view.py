@@ -1,6 +1,6 @@
 """What a report shows, as plain values: the templates only lay it out."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 # Colours of conditions in order (Okabe and Ito's palette, distinct without colour vision), and
@@ -28,14 +28,12 @@ class Estimate:
 class Condition:
     """One mask of one run: a row of every table, a colour and a marker of every figure."""
 
-    key: str
     label: str
     algebra: str
     run: str
     index: int
     leaky: bool
     baseline: bool
-    finished: bool
 
     @property
     def colour(self) -> int:
@@ -55,24 +53,20 @@ class Result:
     condition: Condition
     task: str
     num_items: int
-    planned_items: int
     accuracy: Estimate
     chance: float
-    corrected: Estimate | None
+    corrected: Estimate
     verdict: str
-    above_chance: bool
-    retention: Estimate | None = None
     notes: tuple[str, ...] = ()
-
-    @property
-    def complete(self) -> bool:
-        """Every planned question was answered."""
-        return self.num_items == self.planned_items
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Paired difference of a condition to the baseline on the questions both answered."""
+    """A condition against the baseline on the same questions.
+
+    `recovery` is the ratio of the accuracies, `retention` that of what lies above chance; the
+    latter needs a baseline above chance.
+    """
 
     condition: Condition
     task: str
@@ -81,7 +75,8 @@ class Difference:
     p_value: float | None
     adjusted: float | None
     verdict: str
-    distinguishable: bool
+    recovery: Estimate | None
+    retention: Estimate | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +92,7 @@ class View:
     macro: tuple[Result, ...]
     macro_differences: tuple[Difference, ...]
     runs: tuple[dict[str, Any], ...]
-    methods: tuple[str, ...] = field(default=())
+    methods: tuple[str, ...]
 
     def results_of(self, task: str) -> list[Result]:
         """Results of one task in the order of the conditions."""
@@ -106,6 +101,11 @@ class View:
     def differences_of(self, task: str) -> list[Difference]:
         """Differences of one task in the order of the conditions."""
         return [difference for difference in self.differences if difference.task == task]
+
+    def difference_of(self, condition: Condition) -> Difference | None:
+        """A condition's difference over all tasks."""
+        found = (d for d in self.macro_differences if d.condition == condition)
+        return next(found, None)
 
     @property
     def reach(self) -> float:

@@ -3,17 +3,15 @@
 from jaxablate.reports.view import Condition, Difference, Estimate, Result, View
 
 
-def make_view(name=lambda field: field, *, finished=True, leaky=True):
+def make_view(name=lambda field: field, *, leaky=True):
     conditions = tuple(
         Condition(
-            key=str(index),
             label=name(label),
             algebra=name(f"{label} algebra"),
             run=name("run"),
             index=index,
             leaky=leaky and index == 2,
             baseline=index == 0,
-            finished=finished,
         )
         for index, label in enumerate(("causal", "prefix", "full"))
     )
@@ -41,13 +39,10 @@ def _result(condition, task, name):
         condition=condition,
         task=task,
         num_items=7,
-        planned_items=9,
         accuracy=Estimate(value=0.5, low=0.25, high=0.75),
         chance=0.25,
         corrected=Estimate(value=1 / 3, low=0.0, high=2 / 3),
         verdict=name("verdict"),
-        above_chance=False,
-        retention=Estimate(value=0.9, low=None, high=None),
         notes=(name("note"),),
     )
 
@@ -61,5 +56,6 @@ def _difference(condition, task, name):
         p_value=0.0412,
         adjusted=0.00001,
         verdict=name("difference"),
-        distinguishable=False,
+        recovery=Estimate(value=0.8, low=0.6, high=0.95),
+        retention=None,
     )
