@@ -159,7 +159,9 @@ class Decoder(nnx.Module):
         over_layers = self._scan if self.layout == "scan" else self._loop
         last_BTD, layers, outputs = over_layers(run, x_BTD, cache, collect)
         hidden_BTD = self.final_norm(last_BTD)
-        states = jnp.concatenate([x_BTD[None], outputs, hidden_BTD[None]]) if collect else None
+        states = None
+        if outputs is not None:
+            states = jnp.concatenate([x_BTD[None], outputs, hidden_BTD[None]])
         cache = None if cache is None else cache.with_layers(layers)
         return DecoderOutput(hidden_BTD, cache, states)
 
@@ -175,6 +177,7 @@ class Decoder(nnx.Module):
     def _loop(
         self, run: _Run, x_BTD: Array, cache: KVCache | None, collect: bool
     ) -> tuple[Array, list, Array | None]:
+        assert isinstance(self.layers, nnx.List)
         caches, outputs = [], []
         for layer, block in enumerate(self.layers):
             graph, weights = nnx.split(block)

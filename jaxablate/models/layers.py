@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 _FRESH_STD = 0.02
@@ -116,6 +117,6 @@ def fresh(rngs: nnx.Rngs, shape: tuple[int, ...], dtype: str) -> nnx.Param:
     return nnx.Param(_FRESH_STD * jax.random.normal(rngs.params(), shape, dtype))
 
 
-def _times_transposed(x: Array, weight_OI: Array, out_dtype: object = None) -> Array:
+def _times_transposed(x: Array, weight_OI: Array, out_dtype: DTypeLike | None = None) -> Array:
     contract_last = (((x.ndim - 1,), (1,)), ((), ()))
     return lax.dot_general(x, weight_OI, contract_last, preferred_element_type=out_dtype)

@@ -200,7 +200,7 @@ def test_missing_tensors_are_named(name):
     lost = "model.layers.1.mlp.up_proj.weight"
     with pytest.raises(UserError, match=f"the checkpoint lacks {lost}$"):
         family.locate(config, names - {lost})
-    with pytest.raises(UserError, match="lacks .* and [0-9]+ more$"):
+    with pytest.raises(UserError, match=r"lacks .* and [0-9]+ more$"):
         family.locate(config, set())
 
 

@@ -26,6 +26,8 @@ CASES = {
     "ministral": {**MINISTRAL, "beta_fast": 32.0},
     "devstral": {**MINISTRAL, "beta_fast": 4.0, "mscale_all_dim": 0.0, "factor": 64.0},
     "mscales differ": {**MINISTRAL, "mscale": 0.7},
+    "one mscale only": {**MINISTRAL, "mscale": 0.7, "mscale_all_dim": 0.0},
+    "ramp beyond the last pair": {**MINISTRAL, "rope_theta": 1000.0, "beta_fast": 16.0},
     "not truncated": {**MINISTRAL, "truncate": False},
     "given factor": {**MINISTRAL, "attention_factor": 1.25},
     "one step ramp": {**MINISTRAL, "beta_fast": 1.0, "truncate": False},
