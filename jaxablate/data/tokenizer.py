@@ -77,6 +77,11 @@ class Tokenizer:
         return self._core.get_vocab_size(with_added_tokens=True)
 
     @property
+    def eos_id(self) -> int | None:
+        """The tokenizer's own end of sequence, whatever else ends a generation."""
+        return self._special.tokenizer_eos
+
+    @property
     def prefix_id(self) -> int | None:
         """What stands in front of a text with nothing before it: BOS, else the tokenizer's EOS."""
         return self.bos_id if self.bos_id is not None else self._special.tokenizer_eos

@@ -102,8 +102,13 @@ class Encoded:
         return sum(map(len, self.places))
 
 
-def encode_items(items: Sequence[Item], tokenizer: Tokenizer, rule: EncodeRule) -> Encoded:
-    """Questions of all items; choices of an item with equal prompts share one."""
+def encode_items(
+    items: Sequence[Item], tokenizer: Tokenizer, rule: EncodeRule, *, first_question: int = 0
+) -> Encoded:
+    """Questions of all items; choices of an item with equal prompts share one.
+
+    `first_question` is the number of the first one, when they follow those of other tasks.
+    """
     texts = [pair for item in items for pair in zip(item.contexts, item.continuations, strict=True)]
     pairs = iter(encode_pairs(texts, tokenizer, rule))
     questions: list[Question] = []
@@ -111,7 +116,7 @@ def encode_items(items: Sequence[Item], tokenizer: Tokenizer, rule: EncodeRule) 
     for item in items:
         own = [next(pairs) for _ in item.continuations]
         _check_length(own, item, rule.max_length)
-        places.append(_group(own, questions))
+        places.append(_group(own, questions, first_question))
         digests.append(digest([[pair.prompt, pair.continuation] for pair in own]))
         counted += own
     return Encoded(
@@ -145,7 +150,8 @@ def encode_pairs(
             continuation = ids[len(before) :]
             prompt = before if rule.variant == "standard" else ids[: len(before)]
         prompt, continuation = _give_prompt(prompt, continuation, tokenizer, rule)
-        pairs.append(_truncate(prompt, continuation, mismatch, rule.max_length))
+        kept = truncate(prompt, continuation, rule.max_length)
+        pairs.append(Pair(kept, continuation, mismatch, truncated=len(kept) < len(prompt)))
     return pairs
 
 
@@ -179,12 +185,10 @@ def _give_prompt(
     return (prefix,), tuple(continuation)
 
 
-def _truncate(prompt: Ids, continuation: Ids, mismatch: bool, max_length: int) -> Pair:
-    # The last token is never read, so one more than the model's length fits.
+def truncate(prompt: Ids, continuation: Ids, max_length: int) -> Ids:
+    """The end of the prompt that fits; the last token is never read, so it does not count."""
     keep = max_length + 1 - len(continuation)
-    if len(prompt) <= keep:
-        return Pair(prompt, continuation, mismatch)
-    return Pair(prompt[max(len(prompt) - keep, 0) :], continuation, mismatch, truncated=True)
+    return prompt[max(len(prompt) - keep, 0) :]
 
 
 def _check_length(pairs: Sequence[Pair], item: Item, max_length: int) -> None:
@@ -195,7 +199,9 @@ def _check_length(pairs: Sequence[Pair], item: Item, max_length: int) -> None:
         )
 
 
-def _group(pairs: Sequence[Pair], questions: list[Question]) -> tuple[Place | None, ...]:
+def _group(
+    pairs: Sequence[Pair], questions: list[Question], first_question: int
+) -> tuple[Place | None, ...]:
     """Add an item's questions to the list; say where each choice went."""
     by_prompt: dict[Ids, list[Ids]] = {}
     spots: list[tuple[Ids, int] | None] = []
@@ -206,6 +212,7 @@ def _group(pairs: Sequence[Pair], questions: list[Question]) -> tuple[Place | No
         members = by_prompt.setdefault(pair.prompt, [])
         spots.append((pair.prompt, len(members)))
         members.append(pair.continuation)
-    index = {prompt: len(questions) + i for i, prompt in enumerate(by_prompt)}
+    first = first_question + len(questions)
+    index = {prompt: first + i for i, prompt in enumerate(by_prompt)}
     questions += [Question(prompt, tuple(members)) for prompt, members in by_prompt.items()]
     return tuple(spot and Place(index[spot[0]], spot[1]) for spot in spots)
