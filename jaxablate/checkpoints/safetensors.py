@@ -6,10 +6,10 @@ anything is allocated: names are given once, and the tensors tile the buffer exa
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import ml_dtypes
 import numpy as np
@@ -162,7 +162,7 @@ def _tensor(path: Path, name: str, entry: Any, origin: int, limit: int) -> Store
     return StoredTensor(name, code, tuple(shape), path, origin + start, origin + stop)
 
 
-def _check_tiling(path: Path, tensors: Any, origin: int, size: int) -> None:
+def _check_tiling(path: Path, tensors: Iterable[StoredTensor], origin: int, size: int) -> None:
     position = origin
     for tensor in sorted(tensors, key=lambda t: (t.start, t.stop)):
         if tensor.start != position:
@@ -183,10 +183,10 @@ def _is_plain(name: str) -> bool:
     )
 
 
-def _are_counts(value: Any) -> bool:
+def _are_counts(value: Any) -> TypeGuard[list[int]]:
     # type() and not isinstance: True is an int to Python, and no shape.
     return (
         isinstance(value, list)
         and len(value) <= 32
-        and all(type(item) is int and item >= 0 for item in value)
+        and all(type(item) is int and 0 <= item < 1 << 63 for item in value)
     )

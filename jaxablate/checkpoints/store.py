@@ -127,7 +127,7 @@ def _describe(array: jax.Array) -> dict[str, Any]:
 def _write_arrays(folder: Path, arrays: Mapping[str, jax.Array]) -> None:
     from orbax.checkpoint import v1 as ocp
 
-    ocp.save(folder, dict(arrays))
+    ocp.save(str(folder.absolute()), dict(arrays))
 
 
 def _read_arrays(
@@ -143,7 +143,7 @@ def _read_arrays(
             parse_dtype(dtype or entry["dtype"]),
             sharding=sharding_for(path, shape, mesh),
         )
-    return ocp.load(folder, wanted)
+    return ocp.load(str(folder.absolute()), wanted)
 
 
 def _config(path: Path, fields: Mapping[str, Any]) -> DecoderConfig:

@@ -1,39 +1,36 @@
 """Moves stored tensors into device arrays: each byte is read once, cast once and checked once.
 
-A tensor is copied block by block into a fresh buffer, so that a block is cast and searched for
-NaN and infinity while it is still in the processor's cache. The buffer's address is a multiple of
-64, which lets JAX on the CPU keep it instead of copying it again; on an accelerator it is sent
-and dropped. Either way the host holds no tensor twice.
+A tensor is read in blocks of rows. Each block is cast into the buffers of the shards it belongs
+to, and searched for NaN and infinity, while it is still in the processor's cache. A buffer's
+address is a multiple of 64, which lets JAX on the CPU keep it instead of copying it again; on an
+accelerator it is sent and dropped. Either way the host holds no tensor twice. Files are read, not
+mapped: one that shrinks meanwhile is an error then, and not a dead process.
 """
 
+import contextlib
+import functools
 import math
 import os
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
 import jax
-import ml_dtypes
 import numpy as np
 
+from jaxablate.checkpoints.cast import Cast, all_finite, cast_for
 from jaxablate.checkpoints.content import shown
 from jaxablate.checkpoints.safetensors import StoredTensor
 from jaxablate.core.errors import UserError
 
-BLOCK_ITEMS = 1 << 20
+BLOCK_BYTES = 1 << 20
 ALIGNMENT = 64  # what XLA on the CPU asks of a buffer before it takes it over
 
-_BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-
-# Type -> (unsigned type of the same width, its exponent bits): all of them set is NaN or infinity.
-_EXPONENT = {
-    np.dtype(np.float32): (np.uint32, 0x7F800000),
-    _BFLOAT16: (np.uint16, 0x7F80),
-    np.dtype(np.float16): (np.uint16, 0x7C00),
-}
-
-Index = tuple[slice, ...]
-Cast = Callable[[np.ndarray, np.ndarray], None]
+# The part of an array that one device holds: (start, stop) along each axis.
+Box = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -57,16 +54,22 @@ class Source:
         inner = self.parts[0].tensor.shape
         return (len(self.parts), *inner) if self.stacked else inner
 
-    def select(self, index: Index) -> tuple[tuple[Part, ...], Index]:
-        """The parts that the box `index` of the whole array touches, and the box inside each."""
-        return (self.parts[index[0]], index[1:]) if self.stacked else (self.parts, index)
+    def targets(self, buffers: dict[Box, np.ndarray], number: int) -> dict[Box, np.ndarray]:
+        """Boxes of the tensor `number` alone, and where in the buffers their values go."""
+        if not self.stacked:
+            return buffers
+        holds = {box: out for box, out in buffers.items() if box[0][0] <= number < box[0][1]}
+        return {box[1:]: out[number - box[0][0], ...] for box, out in holds.items()}
 
 
 class Streamer:
-    """Loads tensors onto devices; a few threads share the copying of each."""
+    """Loads tensors onto devices; a few threads share the reading of each."""
 
     def __init__(self, num_threads: int | None = None):
         self._pool = ThreadPoolExecutor(num_threads or min(8, os.cpu_count() or 1))
+        self._files: dict[Path, BinaryIO] = {}
+        self._open_files = contextlib.ExitStack()
+        self._thread = threading.local()
         self._sent: jax.Array | None = None
 
     def __enter__(self) -> "Streamer":
@@ -74,43 +77,96 @@ class Streamer:
 
     def __exit__(self, *exception: object) -> None:
         self._pool.shutdown()
+        self._open_files.close()
 
     def load(
         self, source: Source, *, dtype: np.dtype, sharding: jax.sharding.Sharding
     ) -> jax.Array:
-        """The device array of `source`; reads only what this process's devices hold.
+        """The device array of `source`; reads only the rows that this process's devices hold.
 
         Raises:
             UserError: naming the tensor that holds NaN, infinity, or a value too large for `dtype`.
         """
-        buffers: dict[tuple, np.ndarray] = {}
-
-        def shard(index: Index) -> np.ndarray:
-            key = tuple((axis.start, axis.stop) for axis in index)
-            if key not in buffers:
-                buffers[key] = self._read(source, index, dtype)
-            return buffers[key]
-
-        array = jax.make_array_from_callback(source.shape, sharding, shard, dtype=dtype)
+        shape = source.shape
+        indices = sharding.addressable_devices_indices_map(shape).values()
+        buffers = empty_boxes({_box(index, shape) for index in indices}, dtype)
+        for number, part in enumerate(source.parts):
+            self.fill(part, source.targets(buffers, number))
+        array = jax.make_array_from_callback(
+            shape, sharding, lambda index: buffers[_box(index, shape)], dtype=dtype
+        )
         if self._sent is not None:  # at most one transfer is under way while the next is read
             self._sent.block_until_ready()
         self._sent = array
         return array
 
-    def _read(self, source: Source, index: Index, dtype: np.dtype) -> np.ndarray:
-        parts, inner = source.select(index)
-        views = [
-            part.tensor.view()[(*inner, ...)] for part in parts
-        ]  # ...: a scalar stays an array
-        out = aligned_empty((len(parts), *views[0].shape), dtype)
-        for number, (part, view) in enumerate(zip(parts, views, strict=True)):
-            cast = cast_for(view.dtype, dtype, part.scale)
-            jobs = [(part, cast, *block) for block in _blocks(view, out[number, ...])]
-            list(self._pool.map(_copy, jobs))
-        return out if source.stacked else out[0, ...]
+    def fill(self, part: Part, targets: Mapping[Box, np.ndarray]) -> None:
+        """Write each box of the part's tensor into its target; each row is read once for all."""
+        if not targets:
+            return
+        tensor = part.tensor
+        self._open(tensor.file)
+        if tensor.shape == ():
+            (scalar,) = targets.values()
+            targets = {((0, 1),): scalar.reshape(1)}
+        cast = cast_for(tensor.dtype, next(iter(targets.values())).dtype, part.scale)
+        job = functools.partial(self._copy, part, cast, targets)
+        blocks = [
+            rows for rows in _blocks(tensor) if any(_overlap(rows, box[0]) for box in targets)
+        ]
+        list(self._pool.map(job, blocks))
+
+    def _copy(self, part: Part, cast: Cast, targets: Mapping[Box, np.ndarray], rows: range) -> None:
+        tensor = part.tensor
+        inner = tensor.shape[1:]
+        (box, out), *others = targets.items()
+        if not others and out.shape[1:] == inner and out.dtype == tensor.dtype:
+            mine = _overlap(rows, box[0])
+            target = _rows(out, box, mine)
+            self._read(tensor, mine.start, target)
+            _check(part, target, target)
+            return
+        block = self._scratch(tensor.dtype, (len(rows), *inner))
+        self._read(tensor, rows.start, block)
+        for box, out in targets.items():
+            if mine := _overlap(rows, box[0]):
+                columns = [slice(*axis) for axis in box[1:]]
+                values = block[(slice(mine.start - rows.start, mine.stop - rows.start), *columns)]
+                target = _rows(out, box, mine)
+                cast(values, target)
+                _check(part, values, target)
+
+    def _open(self, path: Path) -> None:
+        if path in self._files:
+            return
+        try:
+            file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed with the streamer
+            self._files[path] = self._open_files.enter_context(file)
+        except OSError as error:
+            raise _unreadable(path, error) from None
+
+    def _read(self, tensor: StoredTensor, row: int, out: np.ndarray) -> None:
+        """Fill `out`, which is contiguous, with the tensor's rows from `row` on."""
+        raw = memoryview(out.reshape(-1).view(np.uint8))
+        position = tensor.start + row * _row_bytes(tensor)
+        while len(raw):
+            try:
+                count = os.preadv(self._files[tensor.file].fileno(), [raw], position)
+            except OSError as error:
+                raise _unreadable(tensor.file, error) from None
+            if count == 0:
+                raise UserError(f"{tensor.file}: became shorter while it was read")
+            raw, position = raw[count:], position + count
+
+    def _scratch(self, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+        """This thread's working memory, as an array."""
+        size = dtype.itemsize * math.prod(shape)
+        if getattr(self._thread, "memory", None) is None or self._thread.memory.size < size:
+            self._thread.memory = aligned_empty([max(size, BLOCK_BYTES)], np.dtype(np.uint8))
+        return self._thread.memory[:size].view(dtype).reshape(shape)
 
 
-def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+def aligned_empty(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
     """An uninitialised array whose address is a multiple of 64."""
     size = math.prod(shape) * dtype.itemsize
     raw = np.empty(size + ALIGNMENT, np.uint8)
@@ -118,64 +174,58 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return raw[offset : offset + size].view(dtype).reshape(shape)
 
 
-def cast_for(source: np.dtype, target: np.dtype, scale: np.float32 | None = None) -> Cast:
-    """How values of `source` become `target`: through float32, rounding to nearest even.
+def empty_boxes(boxes: Collection[Box], dtype: np.dtype) -> dict[Box, np.ndarray]:
+    """An uninitialised aligned array for each box, all in one piece of memory.
 
-    With a `scale`, the 8-bit value is multiplied in float32 first; as there are only 256 of them,
-    that is a table.
+    One large piece is given in huge pages; the first touch of small pages would cost more time
+    than the copying.
     """
-    if scale is not None:
-        return _table_cast(source, target, scale)
-    if source == _BFLOAT16 and target == np.float32:
-        return _widen_bfloat16
-    return _plain_cast
+    shapes = {box: [stop - start for start, stop in box] for box in boxes}
+    sizes = [
+        -(-math.prod(shape) * dtype.itemsize // ALIGNMENT) * ALIGNMENT for shape in shapes.values()
+    ]
+    raw = aligned_empty([sum(sizes)], np.dtype(np.uint8))
+    buffers, start = {}, 0
+    for (box, shape), size in zip(shapes.items(), sizes, strict=True):
+        length = math.prod(shape) * dtype.itemsize
+        buffers[box] = raw[start : start + length].view(dtype).reshape(shape)
+        start += size
+    return buffers
 
 
-def all_finite(values: np.ndarray) -> bool:
-    """Whether there is no NaN and no infinity, asked of the exponent bits."""
-    unsigned, exponent = _EXPONENT[values.dtype]
-    bits = values.view(unsigned) & unsigned(exponent)
-    return bool(bits.max(initial=0) < exponent)
-
-
-def _copy(job: tuple[Part, Cast, np.ndarray, np.ndarray]) -> None:
-    part, cast, block, target = job
-    with np.errstate(over="ignore", invalid="ignore"):
-        cast(block, target)
+def _check(part: Part, values: np.ndarray, target: np.ndarray) -> None:
     if all_finite(target):
         return
     where = f"{part.tensor.file}: tensor {shown(part.tensor.name)}"
-    if np.isfinite(block.astype(np.float32)).all():
+    if np.isfinite(values.astype(np.float32)).all():
         raise UserError(f"{where}: has values too large for {target.dtype}; load it as bfloat16")
     raise UserError(f"{where}: holds NaN or infinity")
 
 
-def _blocks(view: np.ndarray, out: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    if view.ndim == 0:
-        view, out = view[None], out[None]
-    rows = max(1, BLOCK_ITEMS // max(1, math.prod(view.shape[1:])))
-    for start in range(0, len(view), rows):
-        yield view[start : start + rows], out[start : start + rows]
+def _box(index: Sequence[slice] | None, shape: tuple[int, ...]) -> Box:
+    """JAX's index of a shard with its borders written out."""
+    return tuple(axis.indices(size)[:2] for axis, size in zip(index or (), shape, strict=True))
 
 
-def _plain_cast(block: np.ndarray, target: np.ndarray) -> None:
-    np.copyto(target, block, casting="unsafe")
+def _blocks(tensor: StoredTensor) -> Iterator[range]:
+    """The tensor's rows in blocks of about a mebibyte; a scalar is one row."""
+    num_rows = tensor.shape[0] if tensor.shape else 1
+    step = max(1, BLOCK_BYTES // max(1, _row_bytes(tensor)))
+    return (range(first, min(first + step, num_rows)) for first in range(0, num_rows, step))
 
 
-def _widen_bfloat16(block: np.ndarray, target: np.ndarray) -> None:
-    bits = target.view(np.uint32)
-    np.copyto(bits, block.view(np.uint16))
-    np.left_shift(bits, 16, out=bits)
+def _row_bytes(tensor: StoredTensor) -> int:
+    return tensor.dtype.itemsize * math.prod(tensor.shape[1:])
 
 
-def _table_cast(source: np.dtype, target: np.dtype, scale: np.float32) -> Cast:
-    values = np.arange(256, dtype=np.uint8).view(source).astype(np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):
-        table = (values * scale).astype(target)
-    unsigned = np.dtype(f"u{target.itemsize}")
+def _overlap(rows: range, axis: tuple[int, int]) -> range:
+    return range(max(rows.start, axis[0]), min(rows.stop, axis[1]))
 
-    def cast(block: np.ndarray, out: np.ndarray) -> None:
-        codes = np.ascontiguousarray(block.view(np.uint8))
-        np.take(table.view(unsigned), codes, out=out.view(unsigned), mode="clip")
 
-    return cast
+def _rows(out: np.ndarray, box: Box, rows: range) -> np.ndarray:
+    """The rows of the tensor, in the target of a box that begins at a later row."""
+    return out[rows.start - box[0][0] : rows.stop - box[0][0]]
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path}: cannot be read ({os.strerror(error.errno or 0).lower()})")

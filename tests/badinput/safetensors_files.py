@@ -121,9 +121,7 @@ CASES = check_ids(
         BadInput("offsets reversed", write(_one(offsets=[8, 0])), ("'w'", "8 to 0")),
         BadInput("offsets negative", write(_one(offsets=[-8, 0])), ("'w'", "data_offsets")),
         BadInput("offsets of floats", write(_one(offsets=[0.0, 8.0])), ("'w'", "data_offsets")),
-        BadInput(
-            "offsets of 2^64", write(_one(offsets=[1 << 64, (1 << 64) + 8])), ("'w'", "outside")
-        ),
+        BadInput("offsets of 2^64", write(_one(offsets=[1 << 64, (1 << 64) + 8])), ("'w'", "pair")),
         BadInput("offsets past the end", write(_one(offsets=[8, 16])), ("'w'", "outside")),
         BadInput("tensors overlap", write(_two((0, 8), (4, 12), 12)), ("'b'", "overlaps")),
         BadInput("same bytes twice", write(_two((0, 8), (0, 8), 8)), ("overlaps",)),

@@ -6,19 +6,13 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
+from jaxablate.checkpoints.cast import all_finite, cast_for
 from jaxablate.checkpoints.safetensors import DTYPES, read_header, write_file
-from jaxablate.checkpoints.stream import (
-    BLOCK_ITEMS,
-    Part,
-    Source,
-    Streamer,
-    aligned_empty,
-    all_finite,
-    cast_for,
-)
+from jaxablate.checkpoints.stream import BLOCK_BYTES, Part, Source, Streamer, aligned_empty
 from jaxablate.core.errors import UserError
 from jaxablate.core.mesh import make_mesh, parse_mesh
 
+BLOCK_ITEMS = BLOCK_BYTES // 2  # of a type of two bytes
 FLOATS = ("float32", "bfloat16", "float16")
 FP8 = ("F8_E4M3", "F8_E5M2")
 
@@ -138,9 +132,10 @@ def test_stacked_tensors_are_sharded_as_one_array(tmp_path):
 def test_a_shard_reads_only_its_own_rows(tmp_path):
     values = np.ones((8, 4), np.float32)
     values[4:] = np.nan
-    source = Source((Part(_stored(tmp_path, values)),))
+    part = Part(_stored(tmp_path, values))
     with Streamer() as streamer:
-        half = streamer._read(source, (slice(0, 4), slice(None)), np.dtype(np.float32))
+        half = np.empty((4, 2), np.float32)
+        streamer.fill(part, {((0, 4), (2, 4)): half})
     assert (half == 1).all()
 
 
@@ -158,3 +153,18 @@ def test_a_weight_may_be_donated_afterwards(tmp_path):
     doubled = jax.jit(lambda w: w * 2, donate_argnums=0)(weight)
     assert (np.asarray(doubled) == 6).all()
     assert (np.asarray(_load(source)) == 3).all()
+
+
+def test_a_file_that_shrinks_is_an_error_and_not_a_dead_process(tmp_path):
+    stored = _stored(tmp_path, np.ones((1000, 1000), np.float32))
+    with open(stored.file, "r+b") as file:
+        file.truncate(100_000)
+    with pytest.raises(UserError, match=r"x\.safetensors: became shorter while it was read"):
+        _load(Source((Part(stored),)))
+
+
+def test_a_file_that_is_gone_is_an_error(tmp_path):
+    stored = _stored(tmp_path, np.ones(3, np.float32))
+    stored.file.unlink()
+    with pytest.raises(UserError, match="cannot be read"):
+        _load(Source((Part(stored),)))
