@@ -1,7 +1,8 @@
 """The whole path on a tiny model: make, convert, evaluate under three masks, report.
 
-The model is made on the spot from random numbers, so its scores are at chance; what the demo shows
-is that every part works here. It needs no network and no accelerator.
+The model is made on the spot from random numbers. It knows nothing: its scores are chance, up to
+luck and the lengths of the answers. What the demo shows is that every part works here. It needs no
+network and no accelerator.
 """
 
 import argparse
@@ -40,7 +41,10 @@ def run(args: argparse.Namespace) -> int:
     model, converted = args.out / f"model-{args.seed}", args.out / f"converted-{args.seed}"
     if not (model / "config.json").exists():
         write_tiny_model(model, seed=args.seed)
-    print(f"1. a tiny Qwen3 with RANDOM weights, so every score is at chance: {visible(model)}")
+    print(
+        "1. a tiny Qwen3 with RANDOM weights; its scores are chance, up to luck and the lengths of "
+        f"answers: {visible(model)}"
+    )
     if not is_stored(converted):
         convert(model, converted, to="jaxablate", dtype=None)
     print(f"2. converted, every file with a digest: {visible(converted)}")

@@ -31,7 +31,7 @@ SENTENCES = (
 
 
 def write_tiny_model(folder: Path, *, seed: int) -> None:
-    """Write config, weights (float32, normal with deviation 0.02) and tokenizer into `folder`.
+    """Write config, weights (float32, normal with deviation 0.1) and tokenizer into `folder`.
 
     Equal seeds give equal files.
     """
@@ -71,7 +71,7 @@ def _weights(vocabulary: int, seed: int) -> dict[str, np.ndarray]:
     random = np.random.default_rng(seed)
 
     def matrix(rows: int, columns: int) -> np.ndarray:
-        return random.normal(0, 0.02, (rows, columns)).astype(np.float32)
+        return random.normal(0, 0.1, (rows, columns)).astype(np.float32)
 
     ones = np.ones(HIDDEN, np.float32)
     tensors = {"model.embed_tokens.weight": matrix(vocabulary, HIDDEN), "model.norm.weight": ones}

@@ -1,12 +1,15 @@
 """Runs to a view: which conditions there are, how they differ, and what a reader must be told."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from jaxablate.core.errors import UserError, unknown
 from jaxablate.reports import facts
 from jaxablate.reports.compare import LEAKY, Cell, differences, estimate, macro, macro_differences
 from jaxablate.reports.load import MaskResult, Run, TaskResult
-from jaxablate.reports.view import Condition, Result, View
+from jaxablate.reports.view import Condition, Difference, Result, View
+
+Row = TypeVar("Row", Result, Difference)
 
 
 def build_view(
@@ -28,14 +31,14 @@ def build_view(
         states = ", ".join(f"{run.id} is {run.status}" for run in runs)
         raise UserError(f"no finished run to report: {states}")
     _check_distinct(runs)
-    cells = _cells(done, baseline, compare)
+    cells, tasks = _cells(done, baseline, compare), _task_names(done)
     return View(
         title=title,
         warnings=(*facts.warnings(runs), *_leaky_baselines(cells)),
         conditions=tuple(cell.condition for cell in cells),
-        tasks=_task_names(done),
-        results=tuple(_result(cell, task) for cell in cells for task in cell.result.tasks),
-        differences=tuple(differences(cells, compare)),
+        tasks=tasks,
+        results=_by_task(tasks, (_result(c, task) for c in cells for task in c.result.tasks)),
+        differences=_by_task(tasks, differences(cells, compare)),
         macro=tuple(macro(cell) for cell in cells),
         macro_differences=tuple(macro_differences(cells, compare)),
         runs=tuple(facts.appendix(run) for run in runs),
@@ -89,6 +92,11 @@ def _leaky_baselines(cells: Sequence[Cell]) -> list[str]:
 def _task_names(runs: Sequence[Run]) -> tuple[str, ...]:
     names = [task.name for run in runs for result in run.results for task in result.tasks]
     return tuple(dict.fromkeys(names))
+
+
+def _by_task(tasks: Sequence[str], values: Iterable[Row]) -> tuple[Row, ...]:
+    """In the order of the tasks; conditions keep theirs within one."""
+    return tuple(sorted(values, key=lambda value: tasks.index(value.task)))
 
 
 def _result(cell: Cell, task: TaskResult) -> Result:

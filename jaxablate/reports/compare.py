@@ -14,7 +14,7 @@ from jaxablate.runs import statistics
 
 LEVEL = 0.05
 MACRO = "all tasks"
-LEAKY = "answers see themselves: not a measure of skill"
+LEAKY = "leaky: not a measure of skill"
 
 
 @dataclass(frozen=True)

@@ -150,8 +150,8 @@ def _kernel_lines(kernels: Any) -> Iterator[str]:
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict):
                 served = f"{choice.get('kernel', '?')} serves {choice.get('mask_kind', '?')}"
-                declined = choice.get("declined")
-                reasons = f" (declined: {_short(declined)})" if declined else ""
+                declined = [f"{who}: {why}" for who, why in _items(choice.get("declined"))]
+                reasons = f" (declined: {'; '.join(declined)})" if declined else ""
                 yield f"rows of {length}: {served}{reasons}"
 
 

@@ -108,6 +108,12 @@ class View:
         return next(found, None)
 
     @property
+    def kept(self) -> tuple[Difference, ...]:
+        """Comparisons for which a ratio to the baseline has a meaning."""
+        every = self.differences + self.macro_differences
+        return tuple(d for d in every if d.recovery is not None)
+
+    @property
     def reach(self) -> float:
         """Half width of the axis of differences: the widest interval, rounded up to 0.05."""
         ends = [

@@ -72,7 +72,7 @@ def test_the_page_loads_nothing_and_runs_nothing():
 
 def test_a_leaky_condition_is_stamped_in_every_place():
     page, text = html(make_view()), markdown(make_view())
-    places = 1 + 2 * 2 + 2 * 2 + 1  # card; figure and table by task, twice; macro difference
+    places = 1 + 2 * 2 + 2 * 2 + 1 + 3  # card; figures and tables by task; macro; ratios
     assert page.count(">LEAKY<") == places
     assert text.count("**LEAKY**") == 1 + 2 + 2 + 1
     assert "LEAKY" not in html(make_view(leaky=False)) + markdown(make_view(leaky=False))
@@ -80,7 +80,15 @@ def test_a_leaky_condition_is_stamped_in_every_place():
 
 def test_numbers_have_three_digits_and_intervals():
     page = html(make_view())
-    for shown in ("0.500", "[0.250, 0.750]", "+0.333", "-0.100", "[-0.210, +0.020]", "0.041", "0.80 [0.60, 0.95]"):
+    for shown in (
+        "0.500",
+        "[0.250, 0.750]",
+        "+0.333",
+        "-0.100",
+        "[-0.210, +0.020]",
+        "0.041",
+        "0.80 [0.60, 0.95]",
+    ):
         assert shown in page, shown
     assert "&lt; 0.001" in page
 
