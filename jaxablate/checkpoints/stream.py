@@ -10,6 +10,7 @@ mapped: one that shrinks meanwhile is an error then, and not a dead process.
 import contextlib
 import functools
 import math
+import mmap
 import os
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -147,7 +148,7 @@ class Streamer:
 
     def _read(self, tensor: StoredTensor, row: int, out: np.ndarray) -> None:
         """Fill `out`, which is contiguous, with the tensor's rows from `row` on."""
-        raw = memoryview(out.reshape(-1).view(np.uint8))
+        raw = out.reshape(-1).view(np.uint8).data
         position = tensor.start + row * _row_bytes(tensor)
         while len(raw):
             try:
@@ -162,35 +163,29 @@ class Streamer:
         """This thread's working memory, as an array."""
         size = dtype.itemsize * math.prod(shape)
         if getattr(self._thread, "memory", None) is None or self._thread.memory.size < size:
-            self._thread.memory = aligned_empty([max(size, BLOCK_BYTES)], np.dtype(np.uint8))
+            self._thread.memory = np.empty(max(size, BLOCK_BYTES), np.uint8)
         return self._thread.memory[:size].view(dtype).reshape(shape)
 
 
-def aligned_empty(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
-    """An uninitialised array whose address is a multiple of 64."""
-    size = math.prod(shape) * dtype.itemsize
-    raw = np.empty(size + ALIGNMENT, np.uint8)
-    offset = -raw.ctypes.data % ALIGNMENT
-    return raw[offset : offset + size].view(dtype).reshape(shape)
-
-
 def empty_boxes(boxes: Collection[Box], dtype: np.dtype) -> dict[Box, np.ndarray]:
-    """An uninitialised aligned array for each box, all in one piece of memory.
+    """A zeroed buffer for each box; its address is a multiple of 64.
 
-    One large piece is given in huge pages; the first touch of small pages would cost more time
-    than the copying.
+    The memory comes straight from the system in small pages. NumPy would ask for huge ones, and
+    in a virtual machine their first touch was measured to cost more than all the rest of a load.
     """
     shapes = {box: [stop - start for start, stop in box] for box in boxes}
-    sizes = [
-        -(-math.prod(shape) * dtype.itemsize // ALIGNMENT) * ALIGNMENT for shape in shapes.values()
-    ]
-    raw = aligned_empty([sum(sizes)], np.dtype(np.uint8))
+    sizes = {box: math.prod(shape) * dtype.itemsize for box, shape in shapes.items()}
+    strides = {box: -(-size // ALIGNMENT) * ALIGNMENT for box, size in sizes.items()}
+    memory = np.frombuffer(_memory(sum(strides.values())), np.uint8)
     buffers, start = {}, 0
-    for (box, shape), size in zip(shapes.items(), sizes, strict=True):
-        length = math.prod(shape) * dtype.itemsize
-        buffers[box] = raw[start : start + length].view(dtype).reshape(shape)
-        start += size
+    for box, shape in shapes.items():
+        buffers[box] = memory[start : start + sizes[box]].view(dtype).reshape(shape)
+        start += strides[box]
     return buffers
+
+
+def _memory(size: int) -> mmap.mmap:
+    return mmap.mmap(-1, max(1, size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def _check(part: Part, values: np.ndarray, target: np.ndarray) -> None:
