@@ -1,4 +1,4 @@
-"""What is installed is what runs: the wheel carries code, templates, sample rows, and nothing else."""
+"""What is installed is what runs: code, templates, sample rows, and nothing else."""
 
 import subprocess
 import sys

@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> int:
     """Print one line for each mask."""
     from jaxablate.masks.parse import parse
 
-    masks = [parse(text) for group in args.mask for text in split_list(group)]
-    found = measure_all(args, masks)
+    names = [text for group in args.mask for text in split_list(group)]
+    found = measure_all(args, [parse(name) for name in names])
     if args.json:
         print(json.dumps(found, indent=1))
         return 0
@@ -51,14 +51,14 @@ def run(args: argparse.Namespace) -> int:
         ("mask", "verdict", "future change", "prompt change", "loss, one pass", "loss, decoded"),
         [
             (
-                result["mask"],
+                name,
                 "LEAKY" if result["leaks"] else "clean",
                 f"{result['future_change']:.3g}",
                 f"{result['prompt_change']:.3g}",
                 f"{result['teacher_forced_loss']:.4f}",
                 f"{result['decode_loss']:.4f}",
             )
-            for result in found
+            for name, result in zip(names, found, strict=True)
         ],
         num_text=2,
     )

@@ -55,7 +55,8 @@ def measure(
     teacher = _teacher_forced(base, tokens, prompt_length)
     decode = decode_logprobs(lm, tokens, [prompt_length] * num_rows, mask, policy=policy)
     masks = layer_masks(mask, lm.config, policy)
-    question = Question(tuple(tokens[0, :prompt_length]), (tuple(tokens[0, prompt_length:]),))
+    row = tokens[0].tolist()
+    question = Question(tuple(row[:prompt_length]), (tuple(row[prompt_length:]),))
     return {
         "mask": str(mask),
         "platform": jax.default_backend(),
@@ -64,7 +65,9 @@ def measure(
         "prompt_length": prompt_length,
         "response_length": response_length,
         "seed": seed,
-        "static": check_pairs(masks, [question], allow_leaky=True).to_json(),
+        "static": check_pairs(
+            masks, [question], num_heads=lm.config.num_heads, allow_leaky=True
+        ).to_json(),
         "future_change": future,
         "leaks": future > 0,
         "prompt_change": _prompt_change(lm, mask, tokens, other, prompt_length, policy),
@@ -75,9 +78,7 @@ def measure(
 
 def _logits(lm: Any, tokens: np.ndarray, mask: Mask, prompt: int, policy: str) -> np.ndarray:
     prompts = [prompt] * len(tokens)
-    return np.asarray(
-        lm.logits(tokens, mask=mask, prompt_lengths=prompts, window_policy=policy)
-    )
+    return np.asarray(lm.logits(tokens, mask=mask, prompt_lengths=prompts, window_policy=policy))
 
 
 def _future_change(
