@@ -211,9 +211,9 @@ def run_child(loader: str, folder: Path, devices: int, dtype: str) -> dict:
 
 def table(results: list[dict], file_bytes: int) -> str:
     """Medians over the repeats, one line a loader."""
-    lines = [
-        f"{'loader':14}{'load s':>8}{'GB/s':>7}{'read s':>8}{'peak anon GB':>14}{'of owned':>10}{'peak RSS GB':>13}"
-    ]
+    columns = {"load s": 8, "GB/s": 7, "CPU s": 8, "read s": 8, "peak anon GB": 14, "of owned": 10}
+    columns["peak RSS GB"] = 13
+    lines = ["loader".ljust(14) + "".join(name.rjust(width) for name, width in columns.items())]
     for loader in dict.fromkeys(result["loader"] for result in results):
         rows = [result for result in results if result["loader"] == loader]
         keys = (
@@ -256,6 +256,7 @@ def main() -> None:
     folder = parent / "checkpoint"
     try:
         size = write_checkpoint(folder, options.scale)
+        os.sync()  # else writing back the checkpoint disturbs the first load
         print(
             f"{size / 1e9:.2f} GB in {NUM_SHARDS} shards, {os.cpu_count()} cores, "
             f"{options.devices} CPU devices, to {options.dtype}",
