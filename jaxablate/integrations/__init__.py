@@ -1,0 +1,1 @@
+"""Other people's front doors: the model for lm-evaluation-harness."""
