@@ -22,14 +22,14 @@ import numpy as np
 
 HERE = Path(__file__).parent
 SHAPES = {
-    "small": dict(
-        hidden_size=256, intermediate_size=768, num_hidden_layers=4, num_attention_heads=8,
-        num_key_value_heads=2, head_dim=32, vocab_size=8192,
-    ),
-    "ministral3-3b": dict(
-        hidden_size=3072, intermediate_size=9216, num_hidden_layers=26, num_attention_heads=32,
-        num_key_value_heads=8, head_dim=128, vocab_size=131072,
-    ),
+    "small": {
+        "hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4, "head_dim": 32,
+        "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 8192,
+    },
+    "ministral3-3b": {
+        "hidden_size": 3072, "intermediate_size": 9216, "num_hidden_layers": 26, "head_dim": 128,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 131072,
+    },
 }  # fmt: skip
 # Official HellaSwag validation: 3243 ActivityNet questions, then 6799 from WikiHow. The lengths
 # file has all of the first and 1778 of the second, which are repeated to the official share.
@@ -105,7 +105,9 @@ def make_checkpoint(folder: Path, shape: str, dtype: str) -> None:
     for name, tensors in shards.items():
         save_file(tensors, folder / name, metadata={"format": "pt"})
     index = {tensor: name for name, tensors in shards.items() for tensor in tensors}
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": index})
+    )
 
 
 def run_transformers(folder: Path, questions: list, dtype: str, batch: int) -> dict:

@@ -1,4 +1,4 @@
-"""The Python surface: load a checkpoint, then logits, hidden states, scores and text under a mask."""
+"""The Python surface: load a checkpoint; logits, hidden states, scores and text under a mask."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -143,12 +143,13 @@ class LanguageModel:
         """Arrays of rows onto the mesh, split by row over data and fsdp where that divides."""
         if self.mesh is None:
             return jax.tree.map(jnp.asarray, tree)
-        shards = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+        mesh = self.mesh
+        shards = mesh.shape["data"] * mesh.shape["fsdp"]
 
         def place(array: Any) -> Array:
             split = ("data", "fsdp") if array.shape[0] % shards == 0 else None
             spec = PartitionSpec(split, *(None for _ in array.shape[1:]))
-            return jax.device_put(array, NamedSharding(self.mesh, spec))
+            return jax.device_put(array, NamedSharding(mesh, spec))
 
         return jax.tree.map(place, tree)
 
@@ -176,19 +177,17 @@ class LanguageModel:
                 questions[-1] = Question(prompt, more)
             else:
                 questions.append(Question(prompt, (continuation,)))
-        scorer = Scorer(
-            self, as_mask(mask), allow_leaky=allow_leaky, window_policy=window_policy
-        )
+        scorer = Scorer(self, as_mask(mask), allow_leaky=allow_leaky, window_policy=window_policy)
         found: dict[int, list[PairScore]] = {}
         for _, scores in scorer.stream(scorer.plan(questions)):
             found.update(scores)
         return [score for index in range(len(questions)) for score in found[index]]
 
     def _pair_ids(self, prompt: Text, continuation: Text) -> tuple[tuple[int, ...], ...]:
-        if isinstance(prompt, str) != isinstance(continuation, str):
-            raise UserError("a pair is two texts or two lists of token ids, got one of each")
-        if isinstance(prompt, str):
+        if isinstance(prompt, str) and isinstance(continuation, str):
             return self.tokenizer.encode_pair(prompt, continuation)
+        if isinstance(prompt, str) or isinstance(continuation, str):
+            raise UserError("a pair is two texts or two lists of token ids, got one of each")
         return tuple(map(int, prompt)), tuple(map(int, continuation))
 
     def generate(

@@ -78,7 +78,7 @@ def write_tokens(tokenizer: object, texts: Iterator[str], path: Path, limit: int
     print(f"{path.name}: {total} tokens")
 
 
-def hf_config() -> dict:
+def hf_config(dtype: str) -> dict:
     """Ministral-3 style, about 25 M parameters, tied."""
     return {
         "model_type": "ministral3", "architectures": ["Ministral3ForCausalLM"],
@@ -86,7 +86,7 @@ def hf_config() -> dict:
         "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 64, "vocab_size": VOCAB,
         "rms_norm_eps": 1e-5, "hidden_act": "silu", "max_position_embeddings": 2048,
         "tie_word_embeddings": True, "attention_dropout": 0.0, "sliding_window": None,
-        "dtype": "float32", "bos_token_id": None, "eos_token_id": END, "pad_token_id": None,
+        "dtype": dtype, "bos_token_id": None, "eos_token_id": END, "pad_token_id": None,
         "rope_parameters": {
             "rope_type": "yarn", "rope_theta": 10000.0, "factor": 2.0, "beta_fast": 32.0,
             "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0,
@@ -122,7 +122,7 @@ def train(arguments: argparse.Namespace) -> None:
     from jaxablate.models.decoder import Decoder
     from jaxablate.models.families import get
 
-    config = get("ministral3").from_hf(hf_config())
+    config = get("ministral3").from_hf(hf_config(arguments.save_dtype))
     graph, state = nnx.split(Decoder(config, dtype="float32", rngs=nnx.Rngs(0)))
     slots = slot_rows([arguments.length] * arguments.rows, arguments.length)
     plan = plan_mask(parse("causal"), slots, slots, config)
@@ -153,8 +153,10 @@ def train(arguments: argparse.Namespace) -> None:
         return state, inner, loss
 
     inner = optimiser.init(state)
-    started, count, stream = time.perf_counter(), 0, batches(
-        arguments.prepared, arguments.rows, arguments.length, arguments.task_share
+    started, count, stream = (
+        time.perf_counter(),
+        0,
+        batches(arguments.prepared, arguments.rows, arguments.length, arguments.task_share),
     )
     while (share := (time.perf_counter() - started) / 60 / arguments.minutes) < 1:
         rate = arguments.rate * min(1.0, count / 100) * float(progress(int(share * 1_000_000)))
@@ -165,7 +167,8 @@ def train(arguments: argparse.Namespace) -> None:
             seconds = time.perf_counter() - started
             print(f"step {count} loss {float(loss):.3f} tokens {seen / 1e6:.0f} M {seconds:.0f} s")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    save_hf(nnx.merge(graph, state), config, arguments.out / "model")
+    state = jax.tree.map(lambda x: x.astype(arguments.save_dtype), state)
+    save_hf(nnx.merge(graph, state), config, arguments.out / "model", max_shard_bytes=15_000_000)
     tokenizer = (arguments.prepared / "tokenizer.json").read_text()
     (arguments.out / "model" / "tokenizer.json").write_text(tokenizer)
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|end|>"}
@@ -191,6 +194,7 @@ def main() -> None:
     second.add_argument("--length", type=int, default=512)
     second.add_argument("--rate", type=float, default=2e-3)
     second.add_argument("--task-share", type=float, default=0.3)
+    second.add_argument("--save-dtype", choices=("float32", "bfloat16"), default="bfloat16")
     second.set_defaults(run=train)
     arguments = parser.parse_args()
     arguments.run(arguments)

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from tests.tiny import FAMILIES, save_tiny
 
 import jaxablate
 from jaxablate.core.errors import UserError
 from jaxablate.language_model import load
+from tests.tiny import FAMILIES, save_tiny
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from jaxablate.engine.plan import MaskPlan, without_cache
+from jaxablate.models.decoder import Decoder
 
 # Logits of one piece of the vocabulary projection are kept under this many bytes.
 LOGIT_BYTES = 512 * 2**20
@@ -62,9 +63,9 @@ def target_logprobs(
 
 
 def chunked_logprobs(
-    decoder: nnx.Module, hidden_MD: Float[Array, "M D"], targets_M: Int[Array, " M"]
+    decoder: Decoder, hidden_MD: Float[Array, "M D"], targets_M: Int[Array, " M"]
 ) -> tuple[Float[Array, " M"], Any]:
-    """log softmax(unembed(hidden))[target] in float32 and whether the target is the argmax."""
+    """Log softmax(unembed(hidden))[target] in float32 and whether the target is the argmax."""
     vocab = decoder.config.vocab_size
     size = max(1, min(hidden_MD.shape[0], LOGIT_BYTES // (4 * vocab)))
     short = -hidden_MD.shape[0] % size

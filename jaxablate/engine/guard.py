@@ -44,7 +44,7 @@ def pair_slots(shapes: np.ndarray) -> Slots:
 
 
 def check_pairs(
-    masks: Sequence[Mask], questions: Sequence[Question], *, allow_leaky: bool
+    masks: Sequence[Mask], questions: Sequence[Question], *, num_heads: int, allow_leaky: bool
 ) -> LeakVerdict:
     """The verdict for all pairs; `masks` has one entry a layer, bottom first.
 
@@ -55,7 +55,7 @@ def check_pairs(
     size = max(1, SLOTS_AT_ONCE // int(shapes.sum(axis=1).max()))
     for start in range(0, len(shapes), size):
         part = shapes[start : start + size]
-        report = leak_report(masks, pair_slots(part), _targets(part))
+        report = leak_report(masks, pair_slots(part), _targets(part), num_heads=num_heads)
         if report.leaks:
             if not allow_leaky:
                 raise LeakError(report)

@@ -15,6 +15,7 @@ from jaxtyping import Array
 
 from jaxablate.core.slots import Slots
 from jaxablate.kernels.attention import attention, choose, default_platform
+from jaxablate.kernels.call import Call
 from jaxablate.masks.algebra import Mask
 from jaxablate.masks.lower import Lowered, lower
 from jaxablate.masks.window import with_window
@@ -69,9 +70,10 @@ class MaskPlan:
 
 def layer_masks(mask: Mask, config: DecoderConfig, policy: str) -> list[Mask]:
     """The mask of each layer, the model's own window included; heads still unresolved."""
+    masks = [mask.at(layer, None) for layer in range(config.num_layers)]
     return [
-        with_window(mask, window, policy) if window is not None else mask
-        for window in config.windows
+        own if window is None else with_window(own, window, policy)
+        for own, window in zip(masks, config.windows, strict=True)
     ]
 
 
@@ -143,7 +145,7 @@ def kernel_choices(
     k = jax.ShapeDtypeStruct((batch, length, config.num_kv_heads, config.head_dim), dtype)
     platform = default_platform()
     return [
-        choose(lowered, q, k, kernel=plan.kernel, platform=platform).to_json()
+        choose(Call.of(lowered, q, k, platform), kernel=plan.kernel).to_json()
         for lowered in plan.lowered
     ]
 

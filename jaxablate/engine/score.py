@@ -131,7 +131,12 @@ class Scorer:
         _check_questions(questions, self.lm.config.vocab_size)
         self.questions = questions
         masks = layer_masks(self.mask, self.lm.config, self.policy)
-        self.verdict = check_pairs(masks, questions, allow_leaky=self.allow_leaky)
+        self.verdict = check_pairs(
+            masks,
+            questions,
+            num_heads=self.lm.config.num_heads,
+            allow_leaky=self.allow_leaky,
+        )
         self.sharing = self._sharing()
         shared = self.sharing == "shared"
         keep_last = self.verdict.leaky

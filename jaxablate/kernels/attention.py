@@ -1,22 +1,36 @@
 """`attention(q, k, v, lowered)`: picks the first kernel that serves the mask, and can say why."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jaxtyping import Array, Float
 
 from jaxablate.core.errors import UserError, unknown
 from jaxablate.kernels import cudnn, decode, reference, xla
+from jaxablate.kernels.call import Call
 from jaxablate.masks.lower import Lowered
 
-KERNELS: dict[str, Any] = {
-    "reference": reference,
-    "decode": decode,
-    "cudnn": cudnn,
-    "cudnn_dense": cudnn.Dense,
-    "xla": xla,
+
+def _serves_everything(call: Call) -> None:
+    del call
+
+
+class Kernel(NamedTuple):
+    """A way to compute attention: why it declines a call (None: it serves), and how it runs."""
+
+    run: Callable[..., Array]
+    declines: Callable[[Call], str | None] = _serves_everything
+
+
+KERNELS = {
+    "reference": Kernel(reference.run),
+    "decode": Kernel(decode.run, decode.declines),
+    "cudnn": Kernel(cudnn.run, cudnn.declines),
+    "cudnn_dense": Kernel(cudnn.run_dense, cudnn.declines_dense),
+    "xla": Kernel(xla.run),
 }
 # Tried in this order; the reference is a definition to test against, not a choice.
 LADDER = ("decode", "cudnn", "cudnn_dense", "xla")
@@ -35,8 +49,8 @@ class Choice:
         return {"kernel": self.kernel, "mask_kind": self.kind, "declined": dict(self.declined)}
 
 
-def choose(lowered: Lowered, q: Any, k: Any, *, kernel: str = "auto", platform: str) -> Choice:
-    """The kernel for these shapes (arrays or ShapeDtypeStructs).
+def choose(call: Call, *, kernel: str = "auto") -> Choice:
+    """The kernel for a call.
 
     Raises:
         UserError: for an unknown kernel, or for a named kernel that declines.
@@ -45,9 +59,9 @@ def choose(lowered: Lowered, q: Any, k: Any, *, kernel: str = "auto", platform: 
         raise unknown("kernel", kernel, (*KERNELS, "auto"))
     declined = []
     for name in LADDER if kernel == "auto" else (kernel,):
-        reason = KERNELS[name].declines(lowered, q, k, platform)
+        reason = KERNELS[name].declines(call)
         if reason is None:
-            return Choice(name, lowered.kind, tuple(declined))
+            return Choice(name, call.lowered.kind, tuple(declined))
         declined.append((name, reason))
     raise UserError(f"kernel {kernel!r} declines: {declined[-1][1]}")
 
@@ -63,8 +77,8 @@ def attention(
     platform: str | None = None,
 ) -> Float[Array, "B T N H"]:
     """Grouped-query attention under a lowered mask, by the first kernel that serves it."""
-    platform = platform or default_platform()
-    choice = choose(lowered, q_BTNH, k_BSKH, kernel=kernel, platform=platform)
+    call = Call.of(lowered, q_BTNH, k_BSKH, platform or default_platform())
+    choice = choose(call, kernel=kernel)
     return KERNELS[choice.kernel].run(q_BTNH, k_BSKH, v_BSKH, lowered, scale=scale)
 
 

@@ -3,13 +3,14 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxablate.kernels.reference import Shaped, masked_softmax
+from jaxablate.kernels.call import Call
+from jaxablate.kernels.reference import masked_softmax
 from jaxablate.masks.lower import Lowered
 
 
-def declines(lowered: Lowered, q: Shaped, k: Shaped, platform: str) -> str | None:
+def declines(call: Call) -> str | None:
     """Serves a single query position."""
-    return None if q.shape[1] == 1 else f"decode reads one position a row, got {q.shape[1]}"
+    return None if call.length == 1 else f"decode reads one position a row, got {call.length}"
 
 
 def run(

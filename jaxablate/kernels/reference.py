@@ -1,18 +1,9 @@
 """The definition: float32 softmax over a dense boolean mask. Serves every mask; used by tests."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxablate.masks.lower import Lowered
-
-# An array, or what is known of one before it exists.
-Shaped = Array | jax.ShapeDtypeStruct
-
-
-def declines(lowered: Lowered, q: Shaped, k: Shaped, platform: str) -> str | None:
-    """None: the reference serves everything."""
-    return None
 
 
 def run(

@@ -1,4 +1,4 @@
-"""Plain XLA attention in blocks of queries: any mask, any device, no [T, T] array beyond a block."""
+"""Plain XLA attention in blocks of queries: any mask, any device, no whole [T, T] array."""
 
 import dataclasses
 
@@ -6,16 +6,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxablate.kernels.reference import Shaped, softmax_attention
+from jaxablate.kernels.reference import softmax_attention
 from jaxablate.masks.lower import Lowered
 
 # Scores of one block are [B, N, BLOCK, S] in float32; shorter sequences are done in one piece.
 BLOCK = 256
-
-
-def declines(lowered: Lowered, q: Shaped, k: Shaped, platform: str) -> str | None:
-    """None: XLA serves everything."""
-    return None
 
 
 def run(
@@ -51,6 +46,8 @@ def _blocks(array: Array) -> Array:
 def _row_blocks(lowered: Lowered) -> Lowered:
     """The same rows in blocks. Zero padding is an empty interval, or a slot of segment 0."""
     if lowered.kind == "dense":
+        assert lowered.queries is not None
+        assert lowered.keys is not None
         blocks = (len(range(0, lowered.queries.position.shape[1], BLOCK)),)
         return dataclasses.replace(
             lowered,

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from tests.engine.models import VOCAB, random_model
 
 from jaxablate.core.errors import UserError
 from jaxablate.core.slots import rows
-from jaxablate.engine.generate import chunk_bounds, decode_logprobs, generate
+from jaxablate.engine.generate import decode_logprobs, generate
 from jaxablate.engine.plan import MaskStructure
+from jaxablate.engine.prefill import chunk_bounds
 from jaxablate.masks.parse import parse
+from tests.engine.models import VOCAB, random_model
 
 MASKS = ("causal", "prefix_lm", "sliding_window(5)", "prefix_lm & window(6)")
 

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from tests.engine.models import VOCAB, random_model
 
 from jaxablate.core.errors import UserError
 from jaxablate.engine.layout import Question, make_shared, pack_rows
 from jaxablate.engine.score import Scorer
 from jaxablate.masks.leak import LeakError
 from jaxablate.masks.parse import parse
+from tests.engine.models import VOCAB, random_model
 
 MASKS = ("causal", "prefix_lm", "gist", "sliding_window(5)", "prefix_lm & window(6)")
 
@@ -25,7 +25,9 @@ def make_questions(count=24, seed=0, prompt=(1, 30), continuation=(1, 12), choic
         return tuple(random.integers(0, VOCAB, random.integers(low, high)).tolist())
 
     return [
-        Question(draw(*prompt), tuple(draw(*continuation) for _ in range(random.integers(*choices))))
+        Question(
+            draw(*prompt), tuple(draw(*continuation) for _ in range(random.integers(*choices)))
+        )
         for _ in range(count)
     ]
 

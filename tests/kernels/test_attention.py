@@ -9,6 +9,7 @@ from jaxablate.core.errors import UserError
 from jaxablate.core.slots import Slots, rows
 from jaxablate.kernels import cudnn, decode, reference, xla
 from jaxablate.kernels.attention import KERNELS, attention, choose
+from jaxablate.kernels.call import Call
 from jaxablate.masks.lower import lower
 from jaxablate.masks.parse import parse
 
@@ -141,7 +142,7 @@ def test_a_gpu_serves_its_own_masks_by_cudnn_and_the_rest_by_xla(text, kernel):
     if text == "gist":
         slots.role[:, 38:40] = 4
     lowered = lower(parse(text), slots, slots)
-    choice = choose(lowered, *shapes(128), platform="gpu")
+    choice = choose(Call.of(lowered, *shapes(128), "gpu"))
     assert choice.kernel == kernel
     assert "decode" in dict(choice.declined)
 
@@ -158,7 +159,7 @@ def test_a_gpu_serves_its_own_masks_by_cudnn_and_the_rest_by_xla(text, kernel):
 def test_cudnn_declines_with_a_reason_that_names_what_was_got(length, dtype, width, platform, word):
     slots = rows((length,), length)
     lowered = lower(parse("causal"), slots, slots)
-    reason = cudnn.declines(lowered, *shapes(length, dtype, width), platform)
+    reason = cudnn.declines(Call.of(lowered, *shapes(length, dtype, width), platform))
     assert reason is not None
     assert word in reason
 
@@ -166,7 +167,7 @@ def test_cudnn_declines_with_a_reason_that_names_what_was_got(length, dtype, wid
 def test_a_broken_cudnn_release_is_refused_by_name(monkeypatch):
     monkeypatch.setattr(cudnn, "version", lambda: (9, 10, 1))
     slots = rows((128,), 128)
-    reason = cudnn.declines(lower(parse("causal"), slots, slots), *shapes(128), "gpu")
+    reason = cudnn.declines(Call.of(lower(parse("causal"), slots, slots), *shapes(128), "gpu"))
     assert reason is not None
     assert "9.10.1" in reason
 
@@ -175,7 +176,7 @@ def test_a_named_kernel_that_declines_is_an_error_not_a_fallback():
     slots = rows((8,), 8)
     lowered = lower(parse("causal"), slots, slots)
     q, k, v = random_qkv(1, 8)
-    with pytest.raises(UserError, match="cudnn.*declines"):
+    with pytest.raises(UserError, match=r"cudnn.*declines"):
         attention(q, k, v, lowered, scale=1.0, kernel="cudnn")
     with pytest.raises(UserError, match="did you mean 'xla'"):
         attention(q, k, v, lowered, scale=1.0, kernel="xl")

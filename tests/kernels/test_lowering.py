@@ -54,9 +54,7 @@ def packed():
     """Two packed examples a row, each a prompt and a response."""
     one = rows((500, 652), T, (200, 300))
     first, second = (one.map(lambda f, b=b: f[b]) for b in (0, 1))
-    merged = [
-        np.concatenate([a[:500], b[:652]])[None] for a, b in zip(first, second, strict=True)
-    ]
+    merged = [np.concatenate([a[:500], b[:652]])[None] for a, b in zip(first, second, strict=True)]
     slots = Slots(*merged)
     slots.segment[:, 500:] = 2
     return slots
