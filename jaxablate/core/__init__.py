@@ -1,1 +1,1 @@
-"""Words every part uses: slots, errors, files, names. Imports nothing, so that light commands stay light."""
+"""Words every part uses. Imports nothing, so that light commands stay light."""

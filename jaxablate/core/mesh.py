@@ -11,7 +11,13 @@ if TYPE_CHECKING:
 MESH_AXES = ("data", "fsdp", "tensor")
 
 # Logical axis of a weight -> mesh axis. Axes that do not divide stay whole.
-RULES = {"vocab": "tensor", "heads": "tensor", "kv_heads": "tensor", "mlp": "tensor", "embed": "fsdp"}
+RULES = {
+    "vocab": "tensor",
+    "heads": "tensor",
+    "kv_heads": "tensor",
+    "mlp": "tensor",
+    "embed": "fsdp",
+}
 
 
 def parse_mesh(text: str) -> dict[str, int]:
@@ -20,7 +26,7 @@ def parse_mesh(text: str) -> dict[str, int]:
     >>> parse_mesh("fsdp=2")
     {'data': 1, 'fsdp': 2, 'tensor': 1}
     """
-    sizes = dict.fromkeys(MESH_AXES, 1)
+    sizes: dict[str, int] = dict.fromkeys(MESH_AXES, 1)
     for item in filter(None, text.replace(" ", "").split(",")):
         axis, _, size = item.partition("=")
         if axis not in sizes:
