@@ -78,10 +78,10 @@ def tokens(vocab_size: int, *, length: int = T) -> np.ndarray:
     return np.random.default_rng(0).integers(0, vocab_size, (len(LENGTHS), length))
 
 
-def positions(length: int = T, *, start: int = 0) -> np.ndarray:
+def positions(length: int = T, *, start: int = 0, rows: int = len(LENGTHS)) -> np.ndarray:
     """Row indices from `start` on, as int32."""
     line = np.arange(start, start + length, dtype=np.int32)
-    return np.broadcast_to(line, (len(LENGTHS), length))
+    return np.broadcast_to(line, (rows, length))
 
 
 def hf_outputs(model: Any, rows: np.ndarray, mask_LBTS: np.ndarray) -> tuple[np.ndarray, list]:

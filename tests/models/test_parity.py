@@ -21,6 +21,8 @@ LLAMA3 = {
 # A float32 sum over 32 to 48 terms in another order, through 3 layers; the worst seen is 4e-6.
 EXACT = 2e-5
 
+REAL = np.arange(reference.T) < np.asarray(reference.LENGTHS)[:, None]
+
 VARIANTS = {
     **{family: (family, {}) for family in FAMILIES},
     "llama-tied-llama3": ("llama", {"rope_parameters": LLAMA3, "tie_word_embeddings": True}),
@@ -64,30 +66,32 @@ def run(decoder, rows, positions, mask):
 
 def forward(decoder, rows, mask, positions=None):
     if positions is None:
-        positions = reference.positions(rows.shape[1])
+        positions = reference.positions(rows.shape[1], rows=len(rows))
     return run(decoder, *map(jnp.asarray, (rows, positions, mask)))
 
 
 def test_logits_and_states_equal_transformers_under_every_mask(pair):
     model, decoder = pair
-    rows = reference.tokens(decoder.config.vocab_size)
+    drawn = reference.masks()
+    rows = np.tile(reference.tokens(decoder.config.vocab_size), (len(drawn), 1))
+    mask = reference.with_windows(np.concatenate(list(drawn.values())), decoder.config)
+    logits, states = forward(decoder, rows, mask)
+    wanted, wanted_states = reference.hf_outputs(model, rows, mask)
+    assert logits.dtype == jnp.float32
     # A padding query may see nothing; transformers then takes the mean of all values.
-    real = np.arange(rows.shape[1]) < np.asarray(reference.LENGTHS)[:, None]
-    for name, drawn in reference.masks().items():
-        mask = reference.with_windows(drawn, decoder.config)
-        logits, states = forward(decoder, rows, mask)
-        wanted, wanted_states = reference.hf_outputs(model, rows, mask)
-        assert logits.dtype == jnp.float32
-        np.testing.assert_allclose(logits[real], wanted[real], atol=EXACT, rtol=0, err_msg=name)
-        got = [*states[:-2], states[-1]]  # transformers leaves the last layer's raw output out
-        for ours, theirs in zip(got, wanted_states, strict=True):
-            np.testing.assert_allclose(ours[real], theirs[real], atol=EXACT, rtol=0, err_msg=name)
+    real = np.tile(REAL, (len(drawn), 1))
+    np.testing.assert_allclose(logits[real], wanted[real], atol=EXACT, rtol=0)
+    got = [*states[:-2], states[-1]]  # transformers leaves the last layer's raw output out
+    for ours, theirs in zip(got, wanted_states, strict=True):
+        np.testing.assert_allclose(ours[real], theirs[real], atol=EXACT, rtol=0)
 
 
-def test_own_causal_mask_of_transformers_is_causal_and_the_windows(pair):
+@pytest.mark.parametrize("family", ["mistral", "qwen2"])
+def test_own_causal_mask_of_transformers_is_causal_and_the_windows(family):
     import torch
 
-    model, decoder = pair
+    config, model = tiny_hf(family)
+    decoder = reference.ours(model, config.to_dict())
     rows = reference.tokens(decoder.config.vocab_size)
     mask = reference.with_windows(reference.masks()["causal"], decoder.config)
     with torch.no_grad():
@@ -120,7 +124,7 @@ def test_positions_need_not_start_at_zero():
     np.testing.assert_allclose(got, wanted, atol=EXACT, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["ministral3", "llama-biases", "qwen3-windows"])
+@pytest.mark.parametrize("name", ["ministral3", "qwen3-windows"])
 def test_scan_computes_what_the_loop_computes(name):
     family, overrides = VARIANTS[name]
     config, model = tiny_hf(family, **overrides)
@@ -132,7 +136,7 @@ def test_scan_computes_what_the_loop_computes(name):
         np.testing.assert_allclose(scan, loop, atol=EXACT, rtol=0)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["llama", "ministral3", "qwen3"])
 def test_bfloat16_is_as_close_to_float32_as_transformers_bfloat16_is(family):
     # Both round after every product. Neither is the truth, so float32 is the yardstick.
     import torch
@@ -146,9 +150,8 @@ def test_bfloat16_is_as_close_to_float32_as_transformers_bfloat16_is(family):
     got, states = forward(decoder, rows, mask)
     assert states.dtype == jnp.bfloat16
     assert got.dtype == jnp.float32
-    real = np.arange(rows.shape[1]) < np.asarray(reference.LENGTHS)[:, None]
-    ours_off = np.abs(got - truth)[real].mean()
-    theirs_off = np.abs(half - truth)[real].mean()
+    ours_off = np.abs(got - truth)[REAL].mean()
+    theirs_off = np.abs(half - truth)[REAL].mean()
     assert ours_off < 1.5 * theirs_off
     assert theirs_off > 1e-4  # the comparison is not vacuous
 

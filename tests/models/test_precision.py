@@ -1,7 +1,6 @@
 """In bfloat16 every matrix product has bfloat16 operands, forward and backward."""
 
 import re
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,6 @@ from flax import nnx
 from jaxablate.models.decoder import Decoder
 from tests.models.test_layout import CONFIG
 
-SMALL = replace(CONFIG, num_layers=2, windows=(None, None))
 TYPES = re.compile(r"dot_general.*: \(tensor<[\dx]*(\w+)>, tensor<[\dx]*(\w+)>\) -> ")
 
 
@@ -26,7 +24,7 @@ def products(function, *arguments):
 
 @pytest.mark.parametrize("layout", ["loop", "scan"])
 def test_no_product_is_widened(layout):
-    decoder = Decoder(SMALL, dtype="bfloat16", layout=layout)
+    decoder = Decoder(CONFIG, dtype="bfloat16", layout=layout)
     graph, state = nnx.split(decoder)
     tokens = jnp.zeros((1, 3), jnp.int32)
 
@@ -37,7 +35,7 @@ def test_no_product_is_widened(layout):
 
     forward = products(loss, state)
     both = products(jax.value_and_grad(loss), state)
-    per_layer = 7 * (SMALL.num_layers if layout == "loop" else 1)
+    per_layer = 7 * (CONFIG.num_layers if layout == "loop" else 1)
     assert len(forward) == per_layer + 1
     assert len(both) == 3 * len(forward)
     assert set(both) == {("bf16", "bf16")}

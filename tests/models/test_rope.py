@@ -35,7 +35,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("head_dim", [64, 80, 96, 128])
+@pytest.mark.parametrize("head_dim", [80, 128])
 def test_frequencies_and_factor_equal_transformers(name, head_dim):
     pytest.importorskip("transformers")
     from transformers import Ministral3Config
