@@ -10,11 +10,11 @@ page cache, and then loads it in a fresh process for each loader and repeat:
     safetensors    safetensors.flax.load_file of all shards, then device_put onto the mesh
     transformers   AutoModelForCausalLM.from_pretrained (torch)
 
-"CPU s" is what all its threads together used, which other work on the machine disturbs less.
-"load" ends when the loader returns ready arrays; "read" is the time to look at every weight once
-afterwards, which is where a loader that maps the files pays. Peak memory is
-the anonymous resident memory of the process, sampled every 5 ms from outside from its start to
-its end; RSS adds the pages of files that are mapped.
+"load" ends when the loader returns ready arrays; "CPU" is what all threads used until then,
+which other work on the machine disturbs less. "read" is the time to look at every weight once
+afterwards, which is where a loader that maps the files pays. Peak memory is the anonymous
+resident memory of the process, sampled every 5 ms from outside from its start to its end; RSS
+adds the pages of files that are mapped.
 """
 
 import argparse

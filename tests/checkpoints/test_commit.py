@@ -93,3 +93,29 @@ def test_another_live_process_keeps_its_partial_folder(tmp_path):
     with new_folder(tmp_path / "b") as partial:
         (partial / "x").write_text("1")
     assert other.exists()
+
+
+def test_everything_is_durable_before_the_folder_appears(tmp_path, monkeypatch):
+    synced = set()
+    fsync = os.fsync
+
+    def record(descriptor):
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    target = tmp_path / "b"
+    rename = type(target).rename
+
+    def check_then_rename(partial, to):
+        entries = [partial, *partial.rglob("*")]
+        assert {entry.stat().st_ino for entry in entries} <= synced
+        synced.clear()
+        return rename(partial, to)
+
+    monkeypatch.setattr(type(target), "rename", check_then_rename)
+    with new_folder(target) as partial:
+        (partial / "deep").mkdir()
+        (partial / "deep" / "x").write_text("1")
+    assert (target / "deep" / "x").exists()
+    assert synced == {tmp_path.stat().st_ino}

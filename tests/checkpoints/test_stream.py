@@ -1,3 +1,4 @@
+import threading
 from pathlib import Path
 
 import jax
@@ -168,3 +169,28 @@ def test_a_file_that_is_gone_is_an_error(tmp_path):
     stored.file.unlink()
     with pytest.raises(UserError, match="cannot be read"):
         _load(Source((Part(stored),)))
+
+
+def test_a_load_takes_little_more_memory_than_the_weights(tmp_path):
+    size = 1 << 27
+    part = Part(_stored(tmp_path, np.ones((1 << 13, size >> 14), ml_dtypes.bfloat16)))
+    mesh = make_mesh(parse_mesh("fsdp=8"))
+    before, peak, done = _anonymous_bytes(), [0], threading.Event()
+
+    def watch():
+        while not done.wait(0.001):
+            peak[0] = max(peak[0], _anonymous_bytes())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    sharding = NamedSharding(mesh, PartitionSpec(None, "fsdp"))
+    array = _load(Source((part,)), "bfloat16", sharding)
+    done.set()
+    watcher.join()
+    assert array.nbytes == size
+    assert peak[0] - before < 1.05 * size + (8 << 20)
+
+
+def _anonymous_bytes() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
