@@ -10,9 +10,8 @@ import pytest
 from jaxablate.core.errors import UserError
 from jaxablate.evaluation.config import SAMPLES
 from jaxablate.masks.leak import LeakError
-from tests.data import tokens
 from tests.evaluation.harness import quiet, task_config, task_manager
-from tests.tiny import save_tiny
+from tests.integrations.checkpoint import save_checkpoint
 
 pytest.importorskip("lm_eval")
 pytest.importorskip("torch")
@@ -26,12 +25,7 @@ class Request:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A tiny random checkpoint with a tokenizer that fits it and adds BOS."""
-    folder = tmp_path_factory.mktemp("llama")
-    core = tokens.byte_bpe()
-    sizes = {"vocab_size": core.get_vocab_size() + 3, "max_position_embeddings": 64}
-    save_tiny("llama", folder, num_hidden_layers=2, **sizes)
-    return tokens.save(folder, core, template=True)
+    return save_checkpoint(tmp_path_factory.mktemp("llama"))
 
 
 @pytest.fixture(scope="module")
