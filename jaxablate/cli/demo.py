@@ -31,6 +31,7 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run what is not done yet, and say where everything is."""
     from jaxablate.checkpoints.store import is_stored
+    from jaxablate.cli.compile_cache import use_compile_cache
     from jaxablate.cli.convert import convert
     from jaxablate.cli.eval import show
     from jaxablate.cli.report import write_report
@@ -38,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from jaxablate.evaluation.config import EvalConfig
     from jaxablate.evaluation.runner import run as evaluate
 
+    use_compile_cache()
     model, converted = args.out / f"model-{args.seed}", args.out / f"converted-{args.seed}"
     if not (model / "config.json").exists():
         write_tiny_model(model, seed=args.seed)

@@ -75,8 +75,10 @@ def run(args: argparse.Namespace) -> int:
 
         print(yaml.safe_dump(resolved(config), sort_keys=False, allow_unicode=True), end="")
         return 0
+    from jaxablate.cli.compile_cache import use_compile_cache
     from jaxablate.evaluation.runner import run as evaluate
 
+    use_compile_cache()
     outcome = evaluate(config, provenance=provenance(config, settings))
     if args.json:
         print(json.dumps(outcome.metrics, indent=1, ensure_ascii=False))

@@ -2,16 +2,21 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jaxablate.cli.parser import Parser, whole
 from jaxablate.core.errors import UserError
 from jaxablate.core.text import visible
+
+if TYPE_CHECKING:
+    from jaxablate.masks.algebra import Mask
 
 EXAMPLES = """
 jaxablate mask prefix_lm
 jaxablate mask "causal & window(3)" --layout "P6 R2"
 jaxablate mask segment_bidirectional --layout "P2/1 P3/2 R2"
 jaxablate mask prefix_lm --layout "P3 {R2|R1}" --png shared.png
+jaxablate mask prefix_lm --kernels 1024
 jaxablate mask --list
 """
 
@@ -29,6 +34,12 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--layer", type=whole(0), default=0, help="layer that is drawn (default 0)")
     parser.add_argument("--head", type=whole(0), default=0, help="head that is drawn (default 0)")
     parser.add_argument("--png", type=Path, metavar="FILE", help="write a picture as well")
+    parser.add_argument(
+        "--kernels",
+        type=whole(1),
+        metavar="LENGTH",
+        help="show which attention kernel serves the mask at this length, and why others decline",
+    )
     parser.add_argument("--list", action="store_true", help="list every atom and named mask")
 
 
@@ -52,4 +63,30 @@ def run(args: argparse.Namespace) -> int:
     if args.png:
         draw_png(mask, args.layout, args.png, layer=args.layer, head=args.head)
     print(f"{mask}\n\n{drawing}")
+    if args.kernels:
+        show_kernels(mask.at(args.layer, args.head), args.kernels)
     return 0
+
+
+def show_kernels(mask: "Mask", length: int) -> None:
+    """Print the kernel taken on an NVIDIA GPU and on the CPU, for padded rows with a prompt each.
+
+    Two rows, in bfloat16 with heads 128 wide: one full with half of it prompt, one half as long.
+    """
+    import jax
+
+    from jaxablate.core.slots import rows
+    from jaxablate.kernels.attention import choose
+    from jaxablate.kernels.call import Call
+    from jaxablate.masks.lower import lower
+
+    lengths = [length, (length + 1) // 2]
+    slots = rows(lengths, length, [(n + 1) // 2 for n in lengths])
+    lowered = lower(mask, slots, slots)
+    q = jax.ShapeDtypeStruct((2, length, 32, 128), "bfloat16")
+    k = jax.ShapeDtypeStruct((2, length, 8, 128), "bfloat16")
+    for platform in ("gpu", "cpu"):
+        choice = choose(Call.of(lowered, q, k, platform))
+        print(f"\n{platform}: {choice.kernel} (the mask is {choice.kind!r} here)")
+        for name, reason in choice.declined:
+            print(f"  {name} declines: {reason}")

@@ -73,9 +73,11 @@ def run(args: argparse.Namespace) -> int:
 
 def measure_all(args: argparse.Namespace, masks: list[Any]) -> list[dict[str, Any]]:
     """The probe's result for each mask, with one loading of the weights."""
+    from jaxablate.cli.compile_cache import use_compile_cache
     from jaxablate.language_model import load
     from jaxablate.probes.leakage import measure
 
+    use_compile_cache()
     lm = load(args.checkpoint, dtype=args.dtype, revision=args.revision)
     return [
         measure(

@@ -43,3 +43,11 @@ def test_it_writes_a_png(tmp_path, capsys):
     assert main(["mask", "causal", "--png", str(path)]) == 0
     assert path.read_bytes().startswith(b"\x89PNG")
     assert "#" in capsys.readouterr().out
+
+
+def test_kernels_are_shown_with_the_reasons_of_those_that_decline(capsys):
+    assert main(["mask", "prefix_lm", "--kernels", "128"]) == 0
+    shown = capsys.readouterr().out
+    assert "gpu: cudnn (the mask is 'prefix' here)" in shown
+    assert "cpu: xla" in shown
+    assert "cudnn declines: needs an NVIDIA GPU, got cpu" in shown
