@@ -138,13 +138,11 @@ def encode_pairs(
         texts = [move_trailing_space(*pair) for pair in texts]
     contexts = sorted({context for context, _ in texts})
     alone = dict(zip(contexts, tokenizer.encode_batch(contexts), strict=True))
-    wholes = tokenizer.encode_offsets_batch([context + rest for context, rest in texts])
     pairs = []
-    for (context, _), (ids, offsets) in zip(texts, wholes, strict=True):
+    for (context, _), (ids, cut) in zip(texts, _wholes(texts, tokenizer, rule), strict=True):
         before = alone[context]
         mismatch = ids[: len(before)] != before
-        if rule.boundary == "offset":
-            cut = first_token_past(offsets, len(context))
+        if cut is not None:
             prompt, continuation = ids[:cut], ids[cut:]
         else:
             continuation = ids[len(before) :]
@@ -153,6 +151,20 @@ def encode_pairs(
         kept = truncate(prompt, continuation, rule.max_length)
         pairs.append(Pair(kept, continuation, mismatch, truncated=len(kept) < len(prompt)))
     return pairs
+
+
+def _wholes(
+    texts: Sequence[tuple[str, str]], tokenizer: Tokenizer, rule: EncodeRule
+) -> list[tuple[list[int], int | None]]:
+    """Ids of the joined texts, and where the characters of the second begin if that is asked."""
+    joined = [context + rest for context, rest in texts]
+    if rule.boundary != "offset":
+        return [(ids, None) for ids in tokenizer.encode_batch(joined)]
+    encoded = tokenizer.encode_offsets_batch(joined)
+    return [
+        (ids, first_token_past(offsets, len(context)))
+        for (context, _), (ids, offsets) in zip(texts, encoded, strict=True)
+    ]
 
 
 def move_trailing_space(context: str, continuation: str) -> tuple[str, str]:

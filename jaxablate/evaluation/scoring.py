@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from jaxablate.core.config import differences
@@ -39,14 +39,13 @@ def plan_part(
     lm: Any, config: EvalConfig, name: str, mask: Mask, scorer: Any, tasks: Sequence[PreparedTask]
 ) -> Part:
     """Plan a mask's batches; raises `LeakError` when answers could see themselves."""
-    questions = all_questions(tasks)
-    batches = scorer.plan(questions)
+    batches = scorer.plan(all_questions(tasks))
     key = {
         "weights": lm.source.get("weights"),
         "mask": str(mask),
         "tokenizer": lm.tokenizer.digest,
         "tasks": [[t.name, t.version, config.variant, t.data["digest"]] for t in tasks],
-        "questions": digest([asdict(question) for question in questions]),
+        "questions": digest([task.encoded.digests for task in tasks]),
         "dtype": config.dtype,
         "window_policy": config.window_policy,
         "plan": digest([batch.digest for batch in batches]),

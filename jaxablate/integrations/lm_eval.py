@@ -243,7 +243,7 @@ def rolling_windows(ids: Sequence[int], prefix: int, max_length: int) -> Iterato
     """(context, predicted) pieces: every token is predicted once, with the longest context.
 
     >>> list(rolling_windows([1, 2, 3, 4, 5], 0, 4))
-    [((0,), (1, 2, 3, 4)), ((2, 3, 4), (5,))]
+    [((0,), (1, 2, 3, 4)), ((1, 2, 3, 4), (5,))]
     """
     for start in range(0, len(ids), max_length):
         end = min(start + max_length, len(ids))
