@@ -5,7 +5,6 @@ time). Before anything runs, the leak guard decides whether an answer could see 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -13,21 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxablate.core.errors import UserError
-from jaxablate.core.files import digest
 from jaxablate.engine import forward
+from jaxablate.engine.batches import BatchSizes, ScoreBatch, plan_batches
 from jaxablate.engine.guard import LeakVerdict, check_pairs, pair_shapes, pair_slots
-from jaxablate.engine.layout import (
-    BatchArrays,
-    Block,
-    Question,
-    RowBatch,
-    fill,
-    make_apart,
-    make_shared,
-    pack_rows,
-)
+from jaxablate.engine.layout import BatchArrays, Question, fill
 from jaxablate.engine.plan import (
     DEFAULT_WINDOW_POLICY,
+    MaskPlan,
     MaskStructure,
     kernel_choices,
     layer_masks,
@@ -57,26 +48,6 @@ class PairScore(NamedTuple):
     def num_tokens(self) -> int:
         """Tokens that were scored."""
         return len(self.token_logprobs)
-
-
-@dataclass(frozen=True)
-class ScoreBatch:
-    """Work of one program call: whole questions, by index into the planned list."""
-
-    rows: RowBatch
-    num_rows: int
-    num_targets: int
-
-    @property
-    def questions(self) -> tuple[int, ...]:
-        """Indices of the questions answered by this batch, ascending."""
-        return self.rows.questions
-
-    @property
-    def digest(self) -> str:
-        """Names the batch: equal plans give equal digests."""
-        blocks = [[(b.question, b.choices) for b in row] for row in self.rows.rows]
-        return digest([self.rows.length, self.num_rows, self.num_targets, blocks])
 
 
 class Scorer:
@@ -118,13 +89,15 @@ class Scorer:
         self.lm, self.mask = lm, mask
         self.allow_leaky, self.shared = allow_leaky, shared
         self.policy, self.kernel = window_policy, kernel
-        self.row_length = row_length or PACKED_LENGTH.get(platform, 256)
-        self.batch_slots = BATCH_SLOTS.get(platform, 4096)
-        self.rows_per_batch = rows_per_batch
+        self.sizes = BatchSizes(
+            row_length=row_length or PACKED_LENGTH.get(platform, 256),
+            batch_slots=BATCH_SLOTS.get(platform, 4096),
+            rows_per_batch=rows_per_batch or 0,
+        )
         self.questions: Sequence[Question] = ()
+        self.batches: list[ScoreBatch] = []
         self.verdict: LeakVerdict | None = None
         self.sharing = "not planned"
-        self.choices: dict[int, Any] = {}
 
     def plan(self, questions: Sequence[Question]) -> list[ScoreBatch]:
         """Batches that answer all questions; depends on the questions and settings alone."""
@@ -138,17 +111,13 @@ class Scorer:
             allow_leaky=self.allow_leaky,
         )
         self.sharing = self._sharing()
-        shared = self.sharing == "shared"
-        keep_last = self.verdict.leaky
-        units = (make_shared if shared else make_apart)(questions, keep_last=keep_last)
-        by_length: dict[int, list[tuple[Block, ...]]] = {}
-        for unit in units:
-            longest = max(block.length for block in unit)
-            by_length.setdefault(self._row_length(longest, shared), []).append(unit)
-        batches = []
-        for length in sorted(by_length, reverse=True):
-            batches += self._batches(length, by_length[length], shared)
-        return batches
+        self.batches = plan_batches(
+            questions,
+            self.sizes,
+            shared=self.sharing == "shared",
+            keep_last=self.verdict.leaky,
+        )
+        return self.batches
 
     def _sharing(self) -> str:
         if self.shared == "never":
@@ -158,34 +127,6 @@ class Scorer:
         if any(prompt_sees_response(member, slots).any() for member in structure.members):
             return "apart: a prompt sees its continuation under this mask"
         return "shared"
-
-    def _row_length(self, length: int, shared: bool) -> int:
-        if shared:
-            size = self.row_length
-            while size < length:
-                size *= 2
-            return size
-        return _round_up(length, 64 if length <= 512 else 256)
-
-    def _batches(
-        self, length: int, units: list[tuple[Block, ...]], shared: bool
-    ) -> list[ScoreBatch]:
-        """Whole questions a batch: packed rows of many, or a group of rows for each."""
-        if shared:
-            packed = pack_rows([block for (block,) in units], length)
-            groups = [[row] for row in packed]
-        else:
-            groups = [[(block,) for block in unit] for unit in units]
-        wanted = self.rows_per_batch or max(1, self.batch_slots // length)
-        num_rows = max(min(wanted, _round_up(sum(map(len, groups)), 8)), *map(len, groups), 1)
-        filled: list[list[tuple[Block, ...]]] = [[]]
-        for group in groups:
-            if len(filled[-1]) + len(group) > num_rows:
-                filled.append([])
-            filled[-1] += group
-        most = max(_num_targets(rows, self.questions) for rows in filled)
-        capacity = _round_up(most, 256)
-        return [ScoreBatch(RowBatch(length, tuple(rows)), num_rows, capacity) for rows in filled]
 
     def stream(
         self, batches: Iterable[ScoreBatch]
@@ -199,8 +140,7 @@ class Scorer:
         for started in waiting:
             yield self._finish(*started)
 
-    def _start(self, batch: ScoreBatch) -> tuple[BatchArrays, Any]:
-        lm = self.lm
+    def _lay_out(self, batch: ScoreBatch) -> tuple[BatchArrays, MaskPlan]:
         arrays = fill(
             batch.rows,
             self.questions,
@@ -208,13 +148,14 @@ class Scorer:
             num_targets=batch.num_targets,
             keep_last=self.verdict is not None and self.verdict.leaky,
         )
-        plan = plan_mask(
-            self.mask, arrays.slots, arrays.slots, lm.config, policy=self.policy, kernel=self.kernel
+        slots, config = arrays.slots, self.lm.config
+        return arrays, plan_mask(
+            self.mask, slots, slots, config, policy=self.policy, kernel=self.kernel
         )
-        if batch.rows.length not in self.choices:
-            self.choices[batch.rows.length] = kernel_choices(
-                plan, lm.config, lm.dtype, batch=batch.num_rows, length=batch.rows.length
-            )
+
+    def _start(self, batch: ScoreBatch) -> tuple[BatchArrays, Any]:
+        lm = self.lm
+        arrays, plan = self._lay_out(batch)
         tokens, position, plan = lm.place_rows((arrays.tokens, arrays.slots.position, plan))
         result = forward.target_logprobs(
             lm.graph, lm.params, tokens, position, plan,
@@ -241,16 +182,26 @@ class Scorer:
         return batch, {q: [by[c] for c in sorted(by)] for q, by in sorted(scores.items())}
 
     def description(self) -> dict[str, Any]:
-        """What ran, for the manifest: kernels with reasons, sharing, leak verdict, programs."""
+        """For the manifest: kernels with reasons by row length, sharing, leak verdict, device.
+
+        A function of the plan alone, so a resumed run says the same as one left alone.
+        """
+        firsts = {batch.rows.length: batch for batch in reversed(self.batches)}
         return {
             "mask": str(self.mask),
             "window_policy": self.policy,
             "leak": self.verdict.to_json() if self.verdict else None,
             "allow_leaky": self.allow_leaky,
             "prompt": self.sharing,
-            "kernels": {str(length): rows for length, rows in sorted(self.choices.items())},
+            "kernels": {str(length): self._kernels(firsts[length]) for length in sorted(firsts)},
             "platform": jax.default_backend(),
+            "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         }
+
+    def _kernels(self, batch: ScoreBatch) -> list[dict[str, Any]]:
+        _, plan = self._lay_out(batch)
+        size = {"batch": batch.num_rows, "length": batch.rows.length}
+        return kernel_choices(plan, self.lm.config, self.lm.dtype, **size)
 
 
 def _check_questions(questions: Sequence[Question], vocab_size: int) -> None:
@@ -269,16 +220,3 @@ def _check_questions(questions: Sequence[Question], vocab_size: int) -> None:
             raise UserError(
                 f"question {index} has token id {highest}, the vocabulary has {vocab_size}"
             )
-
-
-def _num_targets(group: Sequence[tuple[Block, ...]], questions: Sequence[Question]) -> int:
-    return sum(
-        len(questions[block.question].continuations[choice])
-        for row in group
-        for block in row
-        for choice in block.choices
-    )
-
-
-def _round_up(value: int, step: int) -> int:
-    return -(-value // step) * step

@@ -203,3 +203,15 @@ def test_a_weight_that_is_not_a_number_ends_the_scoring():
     broken.params = jax.tree.map(lambda x: x * float("nan"), broken.params)
     with pytest.raises(UserError, match="not finite"):
         scores(broken, make_questions(2), "causal")
+
+
+def test_the_description_follows_from_the_plan_and_names_kernel_and_device(lm):
+    scorer = Scorer(lm, parse("prefix_lm"))
+    batches = scorer.plan(make_questions(4))
+    before = scorer.description()
+    list(scorer.stream(batches))
+    assert scorer.description() == before
+    (choice,) = before["kernels"]["256"]
+    assert choice["kernel"] == "xla"
+    assert choice["declined"]["cudnn_dense"] == "needs an NVIDIA GPU, got cpu"
+    assert before["devices"] == "8 x cpu"
