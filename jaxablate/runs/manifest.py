@@ -54,10 +54,15 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def code_digest() -> str:
-    """Hex digest of jaxablate's own source files: two runs with one digest ran the same code."""
+    """Digest of jaxablate's own source files: two runs with one digest ran the same code."""
+    return source_digest(HOME)
+
+
+def source_digest(folder: Path) -> str:
+    """Hex digest of names and contents of all Python files below a folder."""
     state = hashlib.sha256()
-    for path in sorted(HOME.rglob("*.py")):
-        state.update(f"{path.relative_to(HOME).as_posix()}\0".encode())
+    for path in sorted(folder.rglob("*.py")):
+        state.update(f"{path.relative_to(folder).as_posix()}\0".encode())
         state.update(hashlib.sha256(path.read_bytes()).digest())
     return state.hexdigest()
 

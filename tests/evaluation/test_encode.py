@@ -11,7 +11,24 @@ from jaxablate.evaluation.task import Item
 from tests.data import tokens
 from tests.evaluation.harness import quiet
 
-WORDS = ["the", " the", "cat ", " cat", "né", " 日本", "\n", "  ", "Sarah", ".", "<s>", "q\t"]
+WORDS = [
+    "the",
+    " the",
+    "cat ",
+    " cat",
+    "né",
+    " 日本",
+    "\n",
+    "  ",
+    "Sarah",
+    ".",
+    "<s>",
+    "q\t",
+    "c",
+    "at",
+    "sa",
+    "t",
+]
 TEXTS = st.lists(st.sampled_from(WORDS), max_size=6).map("".join)
 
 

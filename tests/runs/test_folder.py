@@ -13,7 +13,13 @@ import pytest
 from jaxablate.core.errors import UserError
 from jaxablate.runs.folder import RunFolder, clean, read_manifest, run_id
 from jaxablate.runs.lock import LockedError
-from jaxablate.runs.manifest import code_digest, environment, git_state, versions
+from jaxablate.runs.manifest import (
+    code_digest,
+    environment,
+    git_state,
+    source_digest,
+    versions,
+)
 
 CONFIG = {"tasks": ["piqa"], "limit": 5, "seed": 0}
 
@@ -169,6 +175,16 @@ def test_the_environment_is_plain_values():
     assert json.loads(json.dumps(environment())) == environment()
     assert versions()["jax"]
     assert re.fullmatch(r"[0-9a-f]{64}", code_digest())
+
+
+def test_the_source_digest_sees_names_and_contents(tmp_path):
+    digests = []
+    for name, content in (("a.py", "x = 1"), ("a.py", "x = 2"), ("b.py", "x = 2")):
+        folder = tmp_path / str(len(digests))
+        folder.mkdir()
+        (folder / name).write_text(content)
+        digests.append(source_digest(folder))
+    assert len(set(digests)) == 3
 
 
 def test_git_state_is_none_outside_a_checkout_and_survives_a_missing_git(tmp_path, monkeypatch):
