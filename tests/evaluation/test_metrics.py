@@ -9,6 +9,7 @@ from jaxablate.data.sources import load_rows
 from jaxablate.evaluation import metrics
 from jaxablate.evaluation.config import SAMPLES
 from jaxablate.evaluation.mcq import MEASURES, NO_TOKENS, ChoiceScore, normalised, predict
+from jaxablate.evaluation.metrics import CHANCE_LEVEL
 from jaxablate.evaluation.task import Item, find_task, render_rows, task_names
 
 
@@ -79,8 +80,8 @@ def test_a_task_is_summed_up_as_counted_by_hand():
 
 @pytest.mark.parametrize(
     ("right", "verdict"),
-    [(90, "above chance"), (25, metrics.CHANCE_LEVEL), (30, metrics.CHANCE_LEVEL), (2, "below chance")],
-)  # fmt: skip
+    [(90, "above chance"), (30, CHANCE_LEVEL), (25, CHANCE_LEVEL), (2, "below chance")],
+)
 def test_the_verdict_is_an_exact_test_against_guessing(right, verdict):
     records = [record(0, 0)] * right + [record(1, 0)] * (100 - right)
     assert result(records)["measures"]["acc"]["verdict"] == verdict
@@ -89,7 +90,7 @@ def test_the_verdict_is_an_exact_test_against_guessing(right, verdict):
 def test_few_items_are_not_distinguishable_from_chance_even_if_all_are_wrong():
     found = result([record(1, 0)] * 3)["measures"]["acc"]
     assert found["low"] == found["high"] == 0.0
-    assert found["verdict"] == metrics.CHANCE_LEVEL
+    assert found["verdict"] == CHANCE_LEVEL
 
 
 def test_macro_is_the_plain_mean_over_tasks():
