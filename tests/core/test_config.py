@@ -1,5 +1,6 @@
 """Configs are read strictly: every wrong key and value is named, with where it was written."""
 
+import contextlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -103,7 +104,8 @@ def test_what_is_wrong_is_named(text, message):
 
 
 def test_an_alias_bomb_is_refused_before_it_grows():
-    lines = ["a: &a [x, x]"] + [f"{c}: &{c} [*{p}, *{p}]" for p, c in zip("abcdefg", "bcdefgh")]
+    pairs = zip("abcdefg", "bcdefgh", strict=True)
+    lines = ["a: &a [x, x]"] + [f"{c}: &{c} [*{p}, *{p}]" for p, c in pairs]
     with pytest.raises(UserError, match="anchors and aliases"):
         parse_yaml("\n".join(lines), "bomb.yaml")
 
@@ -171,7 +173,5 @@ def test_differences_name_keys_and_both_values():
 
 @given(st.text(max_size=60))
 def test_any_text_is_settings_or_a_user_error(text):
-    try:
-        parse_yaml(text, "fuzz")
-    except UserError as error:
-        assert "fuzz" in str(error)
+    with contextlib.suppress(UserError):
+        assert isinstance(parse_yaml(text, "fuzz"), Settings)
