@@ -53,7 +53,7 @@ def _markdown_value(value: Any) -> str:
 def _percent(value: float, low: float, high: float) -> str:
     """Where a value lies on an axis, as an SVG length; values outside stay at the edge.
 
-    >>> _percent(0.5, 0, 1)
+    >>> _percent(0.5, 0.0, 1.0)
     '50.00%'
     """
     return f"{100 * min(1.0, max(0.0, (value - low) / (high - low))):.2f}%"
