@@ -117,7 +117,9 @@ def test_wrong_report_words_end_with_two(words, told, runs, capsys, tmp_path, mo
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_the_demo_runs_the_whole_path_and_a_second_time_only_reads(tmp_path, capsys):
+def test_the_demo_runs_the_whole_path_and_a_second_time_only_reads(tmp_path, capsys, monkeypatch):
+    for name in ("HF_TOKEN", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "hf_secret_that_must_not_travel")
     words = ["demo", "--out", str(tmp_path / "demo"), "--seed", "3"]
     assert main(words) == 0
     shown = capsys.readouterr().out
@@ -129,3 +131,5 @@ def test_the_demo_runs_the_whole_path_and_a_second_time_only_reads(tmp_path, cap
     assert main(words) == 0
     assert (tmp_path / "demo" / "run-3" / "metrics.json").stat().st_mtime_ns == metrics
     assert (tmp_path / "demo" / "report-3.html").read_bytes() == page
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(b"must_not_travel" in path.read_bytes() for path in files)
