@@ -14,7 +14,6 @@ From a shell, with the harness' own options:
 In `key=value` text a comma ends a value, so masks are written without one there: `layers(0-3)`.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -34,7 +33,6 @@ except ModuleNotFoundError as error:
         "lm-evaluation-harness is not installed: pip install 'jaxablate[eval]'"
     ) from None
 
-LOG = logging.getLogger(__name__)
 
 # New tokens of the first attempt at a text that may end early; the rest is asked for when needed.
 FIRST_TOKENS = 64
@@ -42,7 +40,6 @@ GENERATE_ROWS = 8
 LENGTH_NAMES = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 # Settings of sampling, without an effect on a greedy text.
 NO_EFFECT = {"do_sample", "temperature", "top_p", "top_k", "min_p"}
-DEVICES = {"cpu": "cpu", "cuda": "gpu", "gpu": "gpu", "tpu": "tpu"}
 
 
 @register_model("jaxablate")
@@ -64,7 +61,7 @@ class JaxablateLM(TemplateLM):
         row_length: slots of a packed row.
         batch_size: rows of one program call; 1 and "auto" let the platform decide.
         max_batch_size: not used.
-        device: only checked: JAX decides where to run.
+        device: not used, since the harness says cuda:0 unasked; JAX decides where to run.
         kernel: attention kernel.
     """
 
@@ -85,12 +82,11 @@ class JaxablateLM(TemplateLM):
         row_length: int | None = None,
         batch_size: int | str = 1,
         max_batch_size: int | None = None,  # noqa: ARG002 - given by the harness
-        device: str | None = None,
+        device: str | None = None,  # noqa: ARG002 - given by the harness
         kernel: str = "auto",
     ):
         super().__init__()
         self.mask = as_mask(mask)
-        _check_device(device)
         self.rows_per_batch = _rows(batch_size)
         self.model: LanguageModel = load(
             pretrained,
@@ -284,16 +280,6 @@ def _rows(batch_size: int | str) -> int | None:
     if not str(batch_size).isdigit() or int(batch_size) < 1:
         raise UserError(f"batch_size must be a whole number >= 1 or 'auto', got {batch_size!r}")
     return int(batch_size)
-
-
-def _check_device(device: str | None) -> None:
-    import jax
-
-    if device and DEVICES.get(device.partition(":")[0]) != jax.default_backend():
-        raise UserError(
-            f"device {device!r} was asked for and JAX runs on {jax.default_backend()!r}; "
-            "set JAX_PLATFORMS, or leave device out"
-        )
 
 
 def _some(token: int | None, what: str) -> int:
