@@ -159,17 +159,19 @@ class LanguageModel:
         mask: str | Mask = "causal",
         allow_leaky: bool = False,
         *,
+        add_bos: bool | None = None,
         window_policy: str = DEFAULT_WINDOW_POLICY,
     ) -> list[PairScore]:
         """Log-likelihood of each continuation after its prompt, under the mask.
 
-        Texts are tokenised joined and cut by character offset; token ids are taken as they are.
+        Texts are tokenised joined and cut by character offset, with BOS in front where `add_bos`
+        says so (None: where the tokenizer itself adds it); token ids are taken as they are.
         Pairs with equal prompts next to each other share one reading of the prompt.
 
         Raises:
             LeakError: when an answer could see itself under the mask and `allow_leaky` is off.
         """
-        ids = [self._pair_ids(prompt, continuation) for prompt, continuation in pairs]
+        ids = [self._pair_ids(prompt, continuation, add_bos) for prompt, continuation in pairs]
         questions: list[Question] = []
         for prompt, continuation in ids:
             if questions and questions[-1].prompt == prompt:
@@ -183,9 +185,12 @@ class LanguageModel:
             found.update(scores)
         return [score for index in range(len(questions)) for score in found[index]]
 
-    def _pair_ids(self, prompt: Text, continuation: Text) -> tuple[tuple[int, ...], ...]:
+    def _pair_ids(
+        self, prompt: Text, continuation: Text, add_bos: bool | None
+    ) -> tuple[tuple[int, ...], ...]:
         if isinstance(prompt, str) and isinstance(continuation, str):
-            return self.tokenizer.encode_pair(prompt, continuation)
+            bos = self._adds_bos(add_bos)
+            return self.tokenizer.encode_pair(prompt, continuation, add_bos=bos)
         if isinstance(prompt, str) or isinstance(continuation, str):
             raise UserError("a pair is two texts or two lists of token ids, got one of each")
         return tuple(map(int, prompt)), tuple(map(int, continuation))
@@ -199,18 +204,19 @@ class LanguageModel:
         stop_at_eos: bool = True,
         *,
         chunk: int | None = None,
+        add_bos: bool | None = None,
         window_policy: str = DEFAULT_WINDOW_POLICY,
     ) -> list[str] | list[list[int]]:
         """Greedy continuations: prefill under the mask, then causal decoding.
 
-        Text in, text out; token ids in, token ids out (without the stop token).
+        Text in, text out, BOS as in `score`; token ids in, token ids out (without the stop token).
         """
         if isinstance(prompts, str):
             raise UserError("prompts is a list; got one text")
         texts = [isinstance(prompt, str) for prompt in prompts]
         if any(texts) and not all(texts):
             raise UserError("prompts are all texts or all lists of token ids, got both")
-        ids = [self.tokenizer.encode(p) if isinstance(p, str) else list(p) for p in prompts]
+        ids = [self._prompt_ids(prompt, add_bos) for prompt in prompts]
         out = generation.generate(
             self,
             ids,
@@ -222,6 +228,14 @@ class LanguageModel:
             policy=window_policy,
         )
         return [self.tokenizer.decode(row) for row in out] if all(texts) else out
+
+    def _prompt_ids(self, prompt: Text, add_bos: bool | None) -> list[int]:
+        if isinstance(prompt, str):
+            return self.tokenizer.encode(prompt, add_bos=self._adds_bos(add_bos))
+        return list(prompt)
+
+    def _adds_bos(self, asked: bool | None) -> bool:
+        return self.tokenizer.adds_bos if asked is None else asked
 
     def save_hf(self, folder: str | Path) -> None:
         """Write a Hugging Face folder that transformers loads; the folder must be new or empty."""

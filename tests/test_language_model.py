@@ -6,6 +6,7 @@ import pytest
 import jaxablate
 from jaxablate.core.errors import UserError
 from jaxablate.language_model import load
+from tests.data.tokens import save
 from tests.tiny import FAMILIES, save_tiny
 
 torch = pytest.importorskip("torch")
@@ -131,3 +132,21 @@ def test_an_unknown_dtype_or_mesh_is_named_before_anything_is_read():
         load("nowhere", dtype="float23")
     with pytest.raises(UserError, match="fsdb"):
         load("nowhere", mesh="fsdb=2")
+
+
+@pytest.mark.parametrize("template", [True, False])
+def test_text_is_read_with_bos_exactly_where_transformers_reads_it_so(tmp_path, template):
+    save_tiny("llama", tmp_path, vocab_size=400)
+    save(tmp_path, template=template)
+    lm = load(tmp_path)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    prompt, continuation = "the cat sat", " on the mat"
+    before = tokenizer(prompt)["input_ids"]
+    after = tokenizer(prompt + continuation)["input_ids"][len(before) :]
+    (by_text,), (by_ids,) = (lm.score([pair]) for pair in ((prompt, continuation), (before, after)))
+    np.testing.assert_array_equal(by_text.token_logprobs, by_ids.token_logprobs)
+    (without,) = lm.score([(prompt, continuation)], add_bos=False)
+    assert np.array_equal(without.token_logprobs, by_text.token_logprobs) is not template
+    (text,) = lm.generate([prompt], max_new_tokens=4, stop_at_eos=False)
+    (ids,) = lm.generate([before], max_new_tokens=4, stop_at_eos=False)
+    assert text == lm.tokenizer.decode(ids)
