@@ -62,8 +62,8 @@ def hf_config(scale: float) -> dict:
     }
 
 
-def write_checkpoint(folder: Path, scale: float) -> int:
-    """Random finite bfloat16 weights between 2^-8 and 2^-7 in size; returns their bytes."""
+def write_checkpoint(folder: Path, raw: dict) -> int:
+    """Random finite weights between 2^-8 and 2^-7 in size, in the config's dtype; their bytes."""
     import ml_dtypes
     import numpy as np
 
@@ -72,13 +72,13 @@ def write_checkpoint(folder: Path, scale: float) -> int:
     from jaxablate.checkpoints.safetensors import write_file
     from jaxablate.models.family import family_of
 
-    folder.mkdir(parents=True)
-    raw = hf_config(scale)
+    folder.mkdir(parents=True, exist_ok=True)
     family = family_of(raw)
+    kind = ml_dtypes.bfloat16 if raw["dtype"] == "bfloat16" else np.float32
     config = family.from_hf(raw)
     names, shapes = family.hf_names(config), shapes_of(config)
     random = np.random.Generator(np.random.SFC64(0))
-    sizes = {path: 2 * int(np.prod(shape)) for path, shape in shapes.items()}
+    sizes = {path: int(np.prod(shape)) * np.dtype(kind).itemsize for path, shape in shapes.items()}
     total = sum(sizes.values())
     groups = split_shards(sizes, int(total / NUM_SHARDS * 1.02))
     placed = {}
@@ -88,7 +88,7 @@ def write_checkpoint(folder: Path, scale: float) -> int:
             bits = random.integers(0, 1 << 16, shapes[path], np.uint16)
             bits &= 0x807F
             bits |= 0x3B80
-            tensors[names[path]] = bits.view(ml_dtypes.bfloat16)
+            tensors[names[path]] = bits.view(ml_dtypes.bfloat16).astype(kind, copy=False)
         file = f"model-{number:05}-of-{len(groups):05}.safetensors"
         write_file(folder / file, tensors)
         placed |= dict.fromkeys(tensors, file)
@@ -255,7 +255,7 @@ def main() -> None:
     parent = options.folder or Path(tempfile.mkdtemp())
     folder = parent / "checkpoint"
     try:
-        size = write_checkpoint(folder, options.scale)
+        size = write_checkpoint(folder, hf_config(options.scale))
         os.sync()  # else writing back the checkpoint disturbs the first load
         print(
             f"{size / 1e9:.2f} GB in {NUM_SHARDS} shards, {os.cpu_count()} cores, "

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from conversion import hf_config, write_checkpoint
 
 HERE = Path(__file__).parent
 SHAPES = {
@@ -26,10 +27,7 @@ SHAPES = {
         "hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4, "head_dim": 32,
         "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 8192,
     },
-    "ministral3-3b": {
-        "hidden_size": 3072, "intermediate_size": 9216, "num_hidden_layers": 26, "head_dim": 128,
-        "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 131072,
-    },
+    "ministral3-3b": {"vocab_size": 131072},
 }  # fmt: skip
 # Official HellaSwag validation: 3243 ActivityNet questions, then 6799 from WikiHow. The lengths
 # file has all of the first and 1778 of the second, which are repeated to the official share.
@@ -54,60 +52,6 @@ def make_questions(count: int, vocab: int, seed: int = 0) -> list:
         draw = lambda size: random.integers(10, vocab, size).tolist()  # noqa: E731
         rows.append((draw(prompt), [draw(size) for size in endings]))
     return rows
-
-
-def make_checkpoint(folder: Path, shape: str, dtype: str) -> None:
-    """A random Ministral-3 checkpoint in the Hugging Face layout, float32 or bfloat16."""
-    import ml_dtypes
-    from safetensors.numpy import save_file
-
-    size = SHAPES[shape]
-    config = {
-        "model_type": "ministral3", "architectures": ["Ministral3ForCausalLM"], **size,
-        "rms_norm_eps": 1e-5, "hidden_act": "silu", "max_position_embeddings": 262144,
-        "tie_word_embeddings": True, "attention_dropout": 0.0, "sliding_window": None,
-        "dtype": dtype, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 11,
-        "rope_parameters": {
-            "rope_type": "yarn", "rope_theta": 1e6, "factor": 16.0, "beta_fast": 32.0,
-            "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0,
-            "original_max_position_embeddings": 16384, "llama_4_scaling_beta": 0.1,
-        },
-    }  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(config))
-    random = np.random.default_rng(0)
-    kind = np.float32 if dtype == "float32" else ml_dtypes.bfloat16
-
-    def weight(*shape: int) -> np.ndarray:
-        # One megabyte of noise, repeated: fast to make, and no two neighbouring rows are equal.
-        noise = (random.standard_normal(2**20 - 7) * 0.02).astype(kind)
-        return np.resize(noise, shape)
-
-    d, f, h = size["hidden_size"], size["intermediate_size"], size["head_dim"]
-    q, kv = size["num_attention_heads"] * h, size["num_key_value_heads"] * h
-    shards: dict[str, dict] = {}
-    for layer in range(size["num_hidden_layers"]):
-        at = f"model.layers.{layer}."
-        shards[f"model-{layer:05d}.safetensors"] = {
-            at + "input_layernorm.weight": np.ones(d, kind),
-            at + "post_attention_layernorm.weight": np.ones(d, kind),
-            at + "self_attn.q_proj.weight": weight(q, d),
-            at + "self_attn.k_proj.weight": weight(kv, d),
-            at + "self_attn.v_proj.weight": weight(kv, d),
-            at + "self_attn.o_proj.weight": weight(d, q),
-            at + "mlp.gate_proj.weight": weight(f, d),
-            at + "mlp.up_proj.weight": weight(f, d),
-            at + "mlp.down_proj.weight": weight(d, f),
-        }
-    shards["model-embed.safetensors"] = {
-        "model.embed_tokens.weight": weight(size["vocab_size"], d),
-        "model.norm.weight": np.ones(d, kind),
-    }
-    for name, tensors in shards.items():
-        save_file(tensors, folder / name, metadata={"format": "pt"})
-    index = {tensor: name for name, tensors in shards.items() for tensor in tensors}
-    (folder / "model.safetensors.index.json").write_text(
-        json.dumps({"metadata": {}, "weight_map": index})
-    )
 
 
 def run_transformers(folder: Path, questions: list, dtype: str, batch: int) -> dict:
@@ -219,7 +163,8 @@ def main() -> None:
         folder = Path(arguments.folder or scratch)
         folder.mkdir(exist_ok=True)
         if not (folder / "config.json").exists():
-            make_checkpoint(folder, arguments.shape, arguments.dtype)
+            sizes = {**SHAPES[arguments.shape], "dtype": arguments.dtype}
+            write_checkpoint(folder, {**hf_config(1.0), **sizes})
         questions = Path(scratch) / "questions.json"
         vocab = SHAPES[arguments.shape]["vocab_size"]
         questions.write_text(json.dumps(make_questions(arguments.questions, vocab)))

@@ -14,6 +14,7 @@ from jaxablate.checkpoints.plan import CONFIG
 from jaxablate.checkpoints.safetensors import write_file
 from jaxablate.core.errors import UserError
 from jaxablate.core.files import write_json
+from jaxablate.data.tokenizer import FILES
 from jaxablate.models.config import DecoderConfig
 from jaxablate.models.decoder import Decoder
 from jaxablate.models.families import get
@@ -22,17 +23,7 @@ from jaxablate.models.layout import weights
 MAX_SHARD_BYTES = 2_000_000_000
 
 # Copied as they are, when they are there.
-BESIDE_THE_WEIGHTS = (
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "chat_template.jinja",
-)
+BESIDE_THE_WEIGHTS = ("generation_config.json", *FILES)
 
 
 def save_hf(

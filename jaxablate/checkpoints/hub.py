@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jaxablate.checkpoints.content import check_folder
 from jaxablate.core.errors import UserError, nearest
+from jaxablate.data.tokenizer import FILES
 
 # What a decoder and its tokenizer need. Pickles and Python code are never fetched.
 ALLOWED = (
@@ -13,13 +14,7 @@ ALLOWED = (
     "model.safetensors.index.json",
     "config.json",
     "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
+    *FILES,
 )
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
