@@ -1,6 +1,7 @@
 """The Python surface: load a checkpoint; logits, hidden states, scores and text under a mask."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,8 @@ class LanguageModel:
         as in a prefill. Logits of padded positions mean nothing.
         """
         inputs = self._inputs(tokens, lengths, mask, prompt_lengths, window_policy, kernel)
-        return forward.logits(self.graph, self.params, *inputs)
+        with self.precision():
+            return forward.logits(self.graph, self.params, *inputs)
 
     def hidden_states(
         self,
@@ -121,7 +123,8 @@ class LanguageModel:
     ) -> Float[Array, "L2 B T D"]:
         """Embedding, output of each layer, output of the final norm: [L + 2, B, T, D]."""
         inputs = self._inputs(tokens, lengths, mask, prompt_lengths, window_policy, kernel)
-        return forward.hidden_states(self.graph, self.params, *inputs)
+        with self.precision():
+            return forward.hidden_states(self.graph, self.params, *inputs)
 
     def _inputs(
         self,
@@ -138,6 +141,11 @@ class LanguageModel:
         slots = rows([width] * batch if lengths is None else lengths, width, prompt_lengths)
         plan = plan_mask(as_mask(mask), slots, slots, self.config, policy=policy, kernel=kernel)
         return self.place_rows((ids.astype(np.int32), slots.position, plan))
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """The context to run programs in: float32 means float32, where a GPU would take TF32."""
+        exact = self.dtype == jnp.float32
+        return jax.default_matmul_precision("highest") if exact else nullcontext()
 
     def place_rows(self, tree: Any) -> Any:
         """Arrays of rows onto the mesh, split by row over data and fsdp where that divides."""

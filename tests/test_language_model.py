@@ -1,11 +1,16 @@
 """The Python surface on checkpoints of every family, against transformers in float32."""
 
+import jax
 import numpy as np
 import pytest
 
 import jaxablate
 from jaxablate.core.errors import UserError
+from jaxablate.core.slots import rows
+from jaxablate.engine import forward
+from jaxablate.engine.plan import plan_mask
 from jaxablate.language_model import load
+from jaxablate.masks.parse import parse
 from tests.data.tokens import save
 from tests.tiny import FAMILIES, save_tiny
 
@@ -150,3 +155,15 @@ def test_text_is_read_with_bos_exactly_where_transformers_reads_it_so(tmp_path, 
     (text,) = lm.generate([prompt], max_new_tokens=4, stop_at_eos=False)
     (ids,) = lm.generate([before], max_new_tokens=4, stop_at_eos=False)
     assert text == lm.tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize(("dtype", "marked"), [("float32", True), ("bfloat16", False)])
+def test_float32_asks_for_full_products_where_an_accelerator_would_round(tmp_path, dtype, marked):
+    save_tiny("qwen3", tmp_path)
+    lm = load(tmp_path, dtype=dtype)
+    slots = rows([4], 4)
+    plan = plan_mask(parse("causal"), slots, slots, lm.config)
+    ids = np.zeros((1, 4), np.int32)
+    with jax.default_matmul_precision("default"), lm.precision():
+        program = forward.logits.lower(lm.graph, lm.params, ids, slots.position, plan).as_text()
+    assert ("HIGHEST" in program) is marked

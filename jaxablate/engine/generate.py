@@ -108,10 +108,12 @@ def decode_logprobs(
         lm, tokens[:, :width], rows(lengths, width), mask, room=forced.shape[1], policy=policy
     )
     last = read.hidden[jnp.arange(len(lengths)), jnp.asarray(lengths - 1)]
-    logprobs = _forced(
-        lm.graph, lm.params, last, read.cache, jnp.asarray(lengths),
-        jnp.asarray(forced, jnp.int32), structure=MaskStructure.of(mask, lm.config, policy),
-    )  # fmt: skip
+    structure = MaskStructure.of(mask, lm.config, policy)
+    with lm.precision():
+        logprobs = _forced(
+            lm.graph, lm.params, last, read.cache, jnp.asarray(lengths),
+            jnp.asarray(forced, jnp.int32), structure=structure,
+        )  # fmt: skip
     return np.asarray(logprobs)
 
 
@@ -173,10 +175,12 @@ def generate(
     slots = rows(lengths, width, prompt_lengths)
     read = prefill(lm, tokens, slots, mask, room=max_new_tokens, chunk=chunk, policy=policy)
     last = read.hidden[jnp.arange(len(prompts)), jnp.asarray(lengths - 1)]
-    out, counts = _decode(
-        lm.graph, lm.params, last, read.cache, jnp.asarray(lengths),
-        structure=MaskStructure.of(mask, lm.config, policy), max_new=max_new_tokens, eos=eos_ids,
-    )  # fmt: skip
+    structure = MaskStructure.of(mask, lm.config, policy)
+    with lm.precision():
+        out, counts = _decode(
+            lm.graph, lm.params, last, read.cache, jnp.asarray(lengths),
+            structure=structure, max_new=max_new_tokens, eos=eos_ids,
+        )  # fmt: skip
     kept = zip(np.asarray(out), np.asarray(counts), strict=True)
     taken = [row[:count].tolist() for row, count in kept]
     return [row[:-1] if row and row[-1] in eos_ids else row for row in taken]

@@ -57,10 +57,11 @@ def prefill(
         part = slots.map(lambda field, a=start, b=stop: field[:, a:b])
         seen = part if start == 0 else keys.map(lambda field, b=stop: _until(field, b))
         plan = structure.lower(part, seen, kernel=kernel)
-        hidden, cache = _prefill_piece(
-            lm.graph, lm.params, jnp.asarray(tokens[:, start:stop]), part.map(jnp.asarray), plan,
-            cache, start, fresh=start == 0,
-        )  # fmt: skip
+        with lm.precision():
+            hidden, cache = _prefill_piece(
+                lm.graph, lm.params, jnp.asarray(tokens[:, start:stop]), part.map(jnp.asarray),
+                plan, cache, start, fresh=start == 0,
+            )  # fmt: skip
         pieces.append(hidden)
     return Prefill(jnp.concatenate(pieces, axis=1), cache)
 

@@ -157,10 +157,11 @@ class Scorer:
         lm = self.lm
         arrays, plan = self._lay_out(batch)
         tokens, position, plan = lm.place_rows((arrays.tokens, arrays.slots.position, plan))
-        result = forward.target_logprobs(
-            lm.graph, lm.params, tokens, position, plan,
-            jnp.asarray(arrays.index), jnp.asarray(arrays.targets),
-        )  # fmt: skip
+        with lm.precision():
+            result = forward.target_logprobs(
+                lm.graph, lm.params, tokens, position, plan,
+                jnp.asarray(arrays.index), jnp.asarray(arrays.targets),
+            )  # fmt: skip
         return arrays, result
 
     def _finish(
