@@ -117,6 +117,11 @@ def plain_headings(record: Record) -> str:
     return f"### Instruction:\n{record.instruction}\n\n{middle}### Response:\n"
 
 
+def plain(record: Record) -> tuple[str, str]:
+    """Prompt under plain headings, and the response."""
+    return plain_headings(record), record.output
+
+
 @dataclass(frozen=True)
 class Encoded:
     """Examples, and what happened to the others."""
@@ -143,17 +148,18 @@ def encode(
     tokenizer: Tokenizer,
     *,
     max_length: int,
-    prompt: Callable[[Record], str] = plain_headings,
+    render: Callable[[Record], tuple[str, str]] = plain,
     add_bos: bool = False,
 ) -> Encoded:
-    """Prompt and response tokenised apart and joined; EOS is added by its id.
+    """Prompt and response, as `render` gives them, tokenised apart and joined; EOS is added by id.
 
     An example is cut at `max_length` from the right (its EOS goes with it); it is dropped if
     nothing of the response is left.
     """
     end = _eos_id(tokenizer)
-    prompts = tokenizer.encode_batch([prompt(record) for record in records], add_bos=add_bos)
-    responses = tokenizer.encode_batch([record.output for record in records])
+    texts = [render(record) for record in records]
+    prompts = tokenizer.encode_batch([before for before, _ in texts], add_bos=add_bos)
+    responses = tokenizer.encode_batch([after for _, after in texts])
     examples, truncated = [], []
     dropped: Counter[str] = Counter()
     for record, before, after in zip(records, prompts, responses, strict=True):
