@@ -16,8 +16,41 @@ from jaxtyping import Array, Float, Int
 _FRESH_STD = 0.02
 
 
+class DropoutKey(nnx.Variable):
+    """The random key of one projection's dropout."""
+
+
+class LowRank(nnx.Module):
+    """What LoRA adds to a projection: scale * dropout(x) A^T B^T (arXiv 2106.09685, section 4.1).
+
+    The factors may be wider than x (float32 beside bfloat16): the products run in x's dtype.
+    Without a `key` nothing is dropped.
+    """
+
+    def __init__(
+        self,
+        lora_a: Float[Array, "*stack R in"],
+        lora_b: Float[Array, "*stack out R"],
+        *,
+        scale: float,
+        dropout: float = 0.0,
+        key: Array | None = None,
+    ):
+        self.lora_a, self.lora_b = nnx.LoRAParam(lora_a), nnx.LoRAParam(lora_b)
+        self.scale, self.dropout = scale, dropout
+        self.key = DropoutKey(key) if key is not None and dropout > 0 else None
+
+    def __call__(self, x: Float[Array, "B T in"]) -> Float[Array, "B T out"]:
+        """The update alone, in x's dtype."""
+        if self.key is not None:
+            kept = jax.random.bernoulli(self.key[...], 1 - self.dropout, x.shape)
+            x = jnp.where(kept, x / (1 - self.dropout), jnp.zeros_like(x))
+        down_BTR = _times_transposed(x, self.lora_a[...].astype(x.dtype))
+        return self.scale * _times_transposed(down_BTR, self.lora_b[...].astype(x.dtype))
+
+
 class Linear(nnx.Module):
-    """y = x W^T (+ b)."""
+    """y = x W^T (+ b) (+ a low-rank update, where one is attached)."""
 
     def __init__(
         self,
@@ -31,11 +64,14 @@ class Linear(nnx.Module):
     ):
         self.weight = fresh(rngs, (*stack, size_out, size_in), dtype)
         self.bias = nnx.Param(jnp.zeros((*stack, size_out), dtype)) if bias else None
+        self.update: LowRank | None = None
 
     def __call__(self, x: Float[Array, "B T in"]) -> Float[Array, "B T out"]:
         """The product, in the dtype of its operands."""
         y = _times_transposed(x, self.weight[...])
-        return y if self.bias is None else y + self.bias[...][None, None, :]  # 1 1 out
+        if self.bias is not None:
+            y = y + self.bias[...][None, None, :]  # 1 1 out
+        return y if self.update is None else y + self.update(x)
 
 
 class RMSNorm(nnx.Module):

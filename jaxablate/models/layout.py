@@ -15,8 +15,14 @@ _LAYERS = "layers/"
 
 
 def weights(decoder: Decoder) -> dict[str, Array]:
-    """Every weight by its path, such as "layers/0/attention/q/weight"."""
-    return by_path(nnx.state(decoder))
+    """Every weight by its path, such as "layers/0/attention/q/weight".
+
+    Raises `UserError` for a decoder with LoRA attached: its weights alone are another model.
+    """
+    arrays = by_path(nnx.state(decoder))
+    if any("/update/" in path for path in arrays):
+        raise UserError("this decoder has LoRA attached; merge the LoRA into the weights instead")
+    return arrays
 
 
 def by_path(state: PyTree) -> dict[str, Any]:
