@@ -4,6 +4,8 @@ Weights keep Hugging Face's (out, in) layout, so nothing is transposed; each pro
 the bytes of its own shards.
 """
 
+import itertools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from jaxablate.checkpoints.placement import sharding_for
 from jaxablate.checkpoints.plan import Plan, plan_load
 from jaxablate.checkpoints.stream import Streamer
 from jaxablate.core.dtypes import parse_dtype
+from jaxablate.core.watch import tell
 from jaxablate.models.config import DecoderConfig
 from jaxablate.models.decoder import Decoder
 from jaxablate.models.layout import build
@@ -59,9 +62,13 @@ def read_planned(plan: Plan, *, dtype: str, mesh: Mesh | None = None) -> Loaded:
     """Do what the plan says; see `read_hf`."""
     target = np.dtype(parse_dtype(dtype))
     arrays = {}
+    sizes = [math.prod(source.shape) * target.itemsize for source in plan.sources.values()]
     with Streamer() as streamer:
-        for path, source in plan.sources.items():
+        for done, (path, source) in zip(
+            itertools.accumulate(sizes), plan.sources.items(), strict=True
+        ):
             sharding = sharding_for(path, source.shape, mesh)
             arrays[path] = streamer.load(source, dtype=target, sharding=sharding)
+            tell("reading weights", done, sum(sizes))
     decoder = build(plan.config, arrays, layout=plan.layout)
     return Loaded(decoder, plan.config, plan.report)

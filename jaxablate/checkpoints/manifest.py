@@ -18,6 +18,7 @@ import numpy as np
 from jaxablate.checkpoints.content import check_file, check_folder, read_json_file, shown
 from jaxablate.core.errors import UserError
 from jaxablate.core.files import digest, sha256_file, write_atomic
+from jaxablate.core.watch import tell
 
 NAME = "manifest.json"
 FORMAT = "jaxablate-weights"
@@ -83,8 +84,14 @@ def describe_files(folder: Path, names: Iterable[str]) -> dict[str, dict[str, An
         size = check_file(path)
         return name, {"bytes": size, "sha256": sha256_file(path)}
 
+    described: dict[str, dict[str, Any]] = {}
+    wanted = sorted(names)
+    total = sum(check_file(folder / name) for name in wanted)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        return dict(pool.map(describe, sorted(names)))
+        for name, entry in pool.map(describe, wanted):
+            described[name] = entry
+            tell("checking files", sum(e["bytes"] for e in described.values()), total)
+    return described
 
 
 def digest_files(files: Mapping[str, Mapping[str, Any]]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxablate.cli.parser import Parser, one_of
+from jaxablate.cli.terminal import bars
 from jaxablate.core.dtypes import parse_dtype
 from jaxablate.core.errors import UserError
 from jaxablate.core.files import read_json
@@ -39,7 +40,8 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Convert, and print where the weights are and what names them."""
     dtype = parse_dtype(args.dtype) if args.dtype is not None else None
-    source = convert(args.source, args.out, to=args.to, dtype=dtype, revision=args.revision)
+    with bars():
+        source = convert(args.source, args.out, to=args.to, dtype=dtype, revision=args.revision)
     print(f"{visible(args.out)}: {args.to} format, from weights {source['weights'][:16]}")
     return 0
 

@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from jaxablate.cli.parser import Parser, one_of, split_list, whole
-from jaxablate.cli.terminal import print_table
+from jaxablate.cli.terminal import bars, print_table
 
 EXAMPLES = """
 jaxablate probe leakage qwen3-0.6b --mask prefix_lm
@@ -78,7 +78,8 @@ def measure_all(args: argparse.Namespace, masks: list[Any]) -> list[dict[str, An
     from jaxablate.probes.leakage import measure
 
     use_compile_cache()
-    lm = load(args.checkpoint, dtype=args.dtype, revision=args.revision)
+    with bars():
+        lm = load(args.checkpoint, dtype=args.dtype, revision=args.revision)
     return [
         measure(
             lm,

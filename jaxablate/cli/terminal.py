@@ -1,9 +1,15 @@
 """What goes to a terminal: control characters of foreign text shown, never obeyed."""
 
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from jaxablate.core.text import visible
+from jaxablate.core.watch import watching
+
+# Work that ends sooner shows no bar.
+PATIENCE_S = 1.0
 
 
 def say(line: str) -> None:
@@ -35,3 +41,31 @@ def print_table(
     # A pipe or a file gets whole lines; only a terminal has a width to fit.
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     console.print(table)
+
+
+@contextmanager
+def bars() -> Iterator[None]:
+    """A bar on stderr for each long piece of reading inside; none where nobody watches."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+    columns = ("{task.description}", BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    started: dict[str, float] = {}
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        tasks = {}
+
+        def watch(work: str, done: int, total: int) -> None:
+            now = time.monotonic()
+            if now - started.setdefault(work, now) < PATIENCE_S:
+                return
+            if work not in tasks:
+                tasks[work] = progress.add_task(work)
+            progress.update(
+                tasks[work], completed=done, total=total, visible=done < total, refresh=True
+            )
+
+        with watching(watch):
+            yield
