@@ -1,0 +1,1 @@
+"""Loss terms: arrays in, (sum, count) out; one idea a file."""
