@@ -1,0 +1,1 @@
+"""Finetuning under a mask: state, optimisers, schedules and the compiled step."""

@@ -1,0 +1,102 @@
+"""What training carries from step to step, where it lives on a mesh, and its random streams."""
+
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
+from jaxtyping import Array, Int, UInt32
+
+from jaxablate.checkpoints.placement import sharding_for
+
+Weights = dict[str, Array]
+
+
+class TrainState(NamedTuple):
+    """Everything a step needs and changes; a pytree.
+
+    Attributes:
+        step: steps done, counted from 0; every schedule and random stream is a function of it.
+        params: master weights by path, those that are trained.
+        frozen: the other weights, in the type of the computation; without gradient or state.
+        opt_state: the optimiser's, for `params` alone.
+        key: made from the run's seed; never used directly, see `stream`.
+    """
+
+    step: Int[Array, ""]
+    params: Weights
+    frozen: Weights
+    opt_state: Any
+    key: UInt32[Array, " 2"]
+
+
+def stream(key: UInt32[Array, " 2"], name: str, step: Any) -> UInt32[Array, " 2"]:
+    """The key of a named stream at a step: streams and steps are independent of each other.
+
+    >>> key = jax.random.PRNGKey(0)
+    >>> bool(jnp.array_equal(stream(key, "dropout", 3), stream(key, "rounding", 3)))
+    False
+    """
+    named = jax.random.fold_in(key, zlib.crc32(name.encode()))
+    return jax.random.fold_in(named, step)
+
+
+def create(
+    params: Mapping[str, Any],
+    frozen: Mapping[str, Any],
+    optimiser: optax.GradientTransformation,
+    *,
+    seed: int,
+    master_dtype: str,
+    compute_dtype: str,
+    mesh: Mesh | None = None,
+) -> TrainState:
+    """A state at step 0. Its master weights are copies: a step may write over them."""
+    place = weight_placement(mesh)
+    masters = {
+        path: jax.device_put(
+            jnp.asarray(weight).astype(master_dtype), place(path, weight.shape), may_alias=False
+        )
+        for path, weight in params.items()
+    }
+    rest = {
+        path: jax.device_put(jnp.asarray(weight).astype(compute_dtype), place(path, weight.shape))
+        for path, weight in frozen.items()
+    }
+    shapes = jax.eval_shape(optimiser.init, masters)
+    init = jax.jit(optimiser.init, out_shardings=shardings_like(shapes, masters, mesh))
+    everywhere = whole(mesh)
+    step, key = jax.device_put((jnp.int32(0), jax.random.PRNGKey(seed)), everywhere)
+    return TrainState(step, masters, rest, init(masters), key)
+
+
+def weight_placement(mesh: Mesh | None) -> Callable[[str, tuple[int, ...]], Sharding]:
+    """Where a weight lives: a decoder's by its logical axes, any other whole on every device."""
+
+    def place(path: str, shape: tuple[int, ...]) -> Sharding:
+        is_decoders = path.endswith(("/weight", "/bias"))
+        return sharding_for(path, shape, mesh) if is_decoders else whole(mesh)
+
+    return place
+
+
+def whole(mesh: Mesh | None) -> Sharding:
+    """All of an array on every device of the mesh; without one, on the first device."""
+    if mesh is None:
+        return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def shardings_like(state: Any, params: Mapping[str, Array], mesh: Mesh | None) -> Any:
+    """Shardings for an optimiser's state: an array as large as its weight lives where that does."""
+    place = weight_placement(mesh)
+
+    def choose(path: tuple, leaf: Any) -> Sharding:
+        name = str(getattr(path[-1], "key", "")) if path else ""
+        same = name in params and params[name].shape == leaf.shape
+        return place(name, leaf.shape) if same else whole(mesh)
+
+    return jax.tree_util.tree_map_with_path(choose, state)
