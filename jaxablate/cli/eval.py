@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from jaxablate.cli.parser import Parser, split_list
-from jaxablate.cli.terminal import print_table
+from jaxablate.cli.terminal import bars, print_table
 from jaxablate.core.text import visible
 
 EXAMPLES = """
@@ -76,10 +76,12 @@ def run(args: argparse.Namespace) -> int:
         print(yaml.safe_dump(resolved(config), sort_keys=False, allow_unicode=True), end="")
         return 0
     from jaxablate.cli.compile_cache import use_compile_cache
-    from jaxablate.evaluation.runner import run as evaluate
+    from jaxablate.evaluation.runner import evaluate, load_model
 
     use_compile_cache()
-    outcome = evaluate(config, provenance=provenance(config, settings))
+    with bars():
+        lm = load_model(config)
+    outcome = evaluate(lm, config, provenance=provenance(config, settings))
     if args.json:
         print(json.dumps(outcome.metrics, indent=1, ensure_ascii=False))
     else:

@@ -44,10 +44,14 @@ def run(
     progress: Progress | None = None,
 ) -> Outcome:
     """Load the checkpoint that a config names and evaluate it."""
+    return evaluate(load_model(config), config, provenance=provenance, progress=progress)
+
+
+def load_model(config: EvalConfig) -> Any:
+    """The language model that a config names."""
     from jaxablate.language_model import load
 
-    lm = load(config.checkpoint, dtype=config.dtype, mesh=config.mesh or None)
-    return evaluate(lm, config, provenance=provenance, progress=progress)
+    return load(config.checkpoint, dtype=config.dtype, mesh=config.mesh or None)
 
 
 def evaluate(
