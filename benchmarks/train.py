@@ -24,6 +24,10 @@ from pathlib import Path
 
 import numpy as np
 
+# The package without installing it; and not this folder, whose kernels.py transformers would take
+# for the package of that name.
+sys.path[0] = str(Path(__file__).parent.parent)
+
 SHAPES = {
     "small": {
         "hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3, "head_dim": 32,
