@@ -1,5 +1,7 @@
 """A step's loss, accumulation, precision, freezing, guard and random streams."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,15 +10,16 @@ from flax import nnx
 
 from jaxablate.core.errors import UserError
 from jaxablate.core.slots import Role
+from jaxablate.latent.lora import Factors, LoRAConfig, attach, init
 from jaxablate.masks.leak import LeakError
 from jaxablate.masks.parse import parse
-from jaxablate.models.layout import weights
+from jaxablate.models.layout import build, weights
 from jaxablate.training.freeze import split
 from jaxablate.training.inputs import Preparation
-from jaxablate.training.optimiser import OptimiserConfig
+from jaxablate.training.optimiser import OptimiserConfig, make
 from jaxablate.training.schedules import Schedule
-from jaxablate.training.state import stream
-from jaxablate.training.step import StepConfig
+from jaxablate.training.state import create, stream
+from jaxablate.training.step import StepConfig, make_train_step
 from tests.training.setting import FLAT, Run, batch_of, model, varied
 
 
@@ -250,3 +253,37 @@ def test_the_rate_follows_the_absolute_step():
     got = [float(run.advance(varied()).learning_rate) for _ in range(4)]
     np.testing.assert_allclose(got, [0, 5e-4, 1e-3, 5e-4], rtol=1e-6)
     assert float(FLAT(7)) == pytest.approx(1e-3)
+
+
+def test_what_is_assembled_may_train_low_rank_factors_beside_frozen_weights():
+    lm = model()
+    base = weights(nnx.merge(lm.graph, lm.params))
+    lora = init(LoRAConfig(rank=2, alpha=4.0, targets=("q",)), lm.config, key=jax.random.key(0))
+    factors = {
+        f"{path}/{name}": getattr(pair, name)
+        for path, pair in lora.factors.items()
+        for name in pair._fields
+    }
+
+    def assemble(trained, frozen, key):
+        pairs = {p: Factors(trained[f"{p}/lora_a"], trained[f"{p}/lora_b"]) for p in lora.factors}
+        attached = replace(lora, factors=pairs)
+        return attach(build(lm.config, frozen), attached, dropout_key=key)
+
+    settings = StepConfig(compute_dtype="float32")
+    optimiser = make(OptimiserConfig())
+    step = make_train_step(
+        lm.config, optimiser=optimiser, schedule=FLAT, settings=settings, assemble=assemble
+    )
+    dtypes = {"master_dtype": "float32", "compute_dtype": "float32"}
+    state = create(factors, base, optimiser, seed=0, **dtypes)
+    prepare = Preparation(mask=parse("prefix_lm"), config=lm.config)
+    losses = []
+    for _ in range(4):
+        state, metrics = step(state, prepare(varied()))
+        losses.append(float(metrics.loss.mean))
+    np.testing.assert_allclose(losses[0], mean_ce(varied()), rtol=1e-6)
+    assert losses[3] < losses[0]
+    assert set(state.params) == set(factors)
+    for path, weight in base.items():
+        np.testing.assert_array_equal(state.frozen[path], weight)
