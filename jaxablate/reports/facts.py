@@ -140,6 +140,7 @@ def _mask_lines(run: Run, name: str, values: Mapping[str, Any]) -> str:
     scorer = scorers.get(name) if isinstance(scorers, dict) else None
     if isinstance(scorer, dict):
         lines.append(f"prompt: {scorer.get('prompt', '?')}")
+        lines.append(f"device: {scorer.get('devices', '?')}")
         lines += _kernel_lines(scorer.get("kernels"))
     return "\n".join(line for line in lines if line)
 
