@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-# The package without installing it; and not this folder, whose kernels.py transformers would take
+# The package without installing it; and not this folder, whose modules others would take
 # for the package of that name.
 sys.path[0] = str(Path(__file__).parent.parent)
 

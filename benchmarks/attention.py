@@ -1,6 +1,6 @@
 """Attention kernels on the live accelerator: error against float32 and speed, by mask and length.
 
-    python benchmarks/kernels.py --lengths 512 1024 4096
+    python benchmarks/attention.py --lengths 512 1024 4096
 
 Errors are ||out - ref|| / ||ref|| of the output and of dq, dk, dv, against the float32 reference on
 the same bfloat16 inputs. TFLOP/s count the visible pairs only: 4 H N pairs forward.
