@@ -94,7 +94,9 @@ def run_transformers(folder: Path, questions: list, dtype: str, batch: int) -> d
     return {"seconds": time.perf_counter() - started, "load_s": loaded, "sums": sums.tolist()}
 
 
-def run_jaxablate(folder: Path, questions: list, dtype: str, mask: str, shared: str) -> dict:
+def run_jaxablate(
+    folder: Path, questions: list, dtype: str, mesh: str, mask: str, shared: str
+) -> dict:
     """All questions, prompts shared; the first pass compiles and is not timed."""
     import jaxablate
     from jaxablate.engine.layout import Question
@@ -102,7 +104,7 @@ def run_jaxablate(folder: Path, questions: list, dtype: str, mask: str, shared: 
     from jaxablate.masks.parse import parse
 
     started = time.perf_counter()
-    lm = jaxablate.load(folder, dtype=dtype)
+    lm = jaxablate.load(folder, dtype=dtype, mesh=mesh or None)
     loaded = time.perf_counter() - started
     asked = [Question(tuple(p), tuple(map(tuple, cs))) for p, cs in questions]
     scorer = Scorer(lm, parse(mask), shared=shared)
@@ -138,7 +140,7 @@ def child(arguments: argparse.Namespace) -> None:
         result = run_transformers(folder, questions, arguments.dtype, batch)
     else:
         _, mask, shared = arguments.child.split("-")
-        result = run_jaxablate(folder, questions, arguments.dtype, mask, shared)
+        result = run_jaxablate(folder, questions, arguments.dtype, arguments.mesh, mask, shared)
     result["rows"] = sum(len(cs) for _, cs in questions)
     print("RESULT " + json.dumps(result))
 
@@ -152,6 +154,7 @@ def main() -> None:
     parser.add_argument("--one-by-one", type=int, default=50, help="questions for batch 1")
     parser.add_argument("--batched", type=int, default=200, help="questions for batches of 64")
     parser.add_argument("--contenders", default="", help="only these, comma list")
+    parser.add_argument("--mesh", default="", help="devices of jaxablate, as in data=2")
     parser.add_argument("--json", help="write all figures here")
     parser.add_argument("--folder", help="keep the checkpoint here and use it again")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -187,8 +190,8 @@ def run_all(arguments: argparse.Namespace, folder: Path, questions: Path) -> dic
     for name in wanted:
         command = [
             sys.executable, __file__, "--child", name, "--folder", str(folder), "--dtype",
-            arguments.dtype, "--questions", str(min(contenders[name], arguments.questions)),
-            "--questions-file", str(questions),
+            arguments.dtype, "--mesh", arguments.mesh, "--questions-file", str(questions),
+            "--questions", str(min(contenders[name], arguments.questions)),
         ]  # fmt: skip
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         line = next(x for x in done.stdout.splitlines() if x.startswith("RESULT "))
