@@ -53,7 +53,7 @@ def some_lora(config, paths=("layers/0/attention/q", "layers/0/attention/v")):
     ],
 )
 def test_an_adapter_that_peft_wrote_gives_pefts_logits(tmp_path, family, settings):
-    import torch
+    torch = pytest.importorskip("torch")
 
     adapted, decoder, config = peft_pair(family, save_to=tmp_path / "adapter", **settings)
     lora = load_peft(tmp_path / "adapter", config)
