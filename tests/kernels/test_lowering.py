@@ -76,6 +76,22 @@ def test_own_masks_are_cudnn_calls_without_a_square_array(as_if_cuda, text, call
     assert squares(lowered) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "types", "window"),
+    [
+        ("causal", ["CAUSAL"], "0"),
+        ("full_bidirectional", ["PADDING"], "0"),
+        ("prefix_lm", ["PADDING", "CAUSAL"], "0"),
+        # Without its own causal type a window would look into the future.
+        ("sliding_window(64)", ["CAUSAL"], "64"),
+    ],
+)
+def test_cudnn_is_asked_for_exactly_these_masks(as_if_cuda, text, types, window):
+    lowered = program(text, OWN, grad=False)
+    assert re.findall(r"mask_type\\22: \\22(\w+)", lowered) == types
+    assert set(re.findall(r"sliding_window_length\\22: (\d+)", lowered)) == {window}
+
+
 @pytest.mark.parametrize("text", ["causal", "prefix_lm", "gist", "sliding_window(64)"])
 @pytest.mark.parametrize("grad", [False, True])
 def test_other_interval_masks_have_no_square_array_either(as_if_cuda, text, grad):
