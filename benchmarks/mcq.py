@@ -49,8 +49,8 @@ def make_questions(count: int, vocab: int, seed: int = 0) -> list:
     random = np.random.default_rng(seed)
     rows = []
     for prompt, *endings in question_lengths(count, seed):
-        draw = lambda size: random.integers(10, vocab, size).tolist()  # noqa: E731
-        rows.append((draw(prompt), [draw(size) for size in endings]))
+        first, *rest = (random.integers(10, vocab, size).tolist() for size in (prompt, *endings))
+        rows.append((first, rest))
     return rows
 
 
