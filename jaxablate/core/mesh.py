@@ -1,12 +1,12 @@
 """Device meshes with the axes data, fsdp and tensor, and where a weight's axes go on them."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jaxablate.core.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from jax.sharding import Mesh, NamedSharding
+    from jax.sharding import Mesh, NamedSharding, Sharding
 
 MESH_AXES = ("data", "fsdp", "tensor")
 
@@ -63,3 +63,21 @@ def weight_sharding(
         fits = target is not None and size % mesh.shape[target] == 0
         spec.append(target if fits else None)
     return NamedSharding(mesh, PartitionSpec(*spec))
+
+
+def place(tree: Any, sharding: "Sharding") -> Any:
+    """Host arrays, equal on every process, on devices; each process fills those of its own.
+
+    `jax.device_put` would compare the arrays over the network for every call.
+    """
+    import jax
+    import numpy as np
+
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+
+    def put(value: Any) -> jax.Array:
+        host = np.asarray(value)
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    return jax.tree.map(put, tree)

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from jaxablate.core.errors import UserError
+from jaxablate.core.mesh import place
 from jaxablate.data.batch import Batch, target_slots
 from jaxablate.engine.plan import DEFAULT_WINDOW_POLICY, MaskPlan, MaskStructure, layer_masks
 from jaxablate.masks.algebra import Mask
@@ -68,7 +69,7 @@ class Preparation:
         plan = self._structure.lower(batch.slots, batch.slots, kernel=self.kernel)
         weights = batch.loss_mask.astype(np.float32)
         inputs = StepInputs(batch.tokens, batch.slots.position, batch.targets, weights, plan)
-        return jax.device_put(jax.tree.map(self._split, inputs), self._sharding())
+        return place(jax.tree.map(self._split, inputs), self._sharding())
 
     def leaks(self, batch: Batch) -> LeakReport:
         """What the guard finds in a batch, whether or not leaks are allowed."""

@@ -6,11 +6,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 from jaxtyping import Array, Int, UInt32
 
 from jaxablate.checkpoints.placement import sharding_for
+from jaxablate.core.mesh import place
 
 Weights = dict[str, Array]
 
@@ -55,32 +57,42 @@ def create(
     mesh: Mesh | None = None,
 ) -> TrainState:
     """A state at step 0. Its master weights are copies: a step may write over them."""
-    place = weight_placement(mesh)
+    where = weight_placement(mesh)
     masters = {
-        path: jax.device_put(
-            jnp.asarray(weight).astype(master_dtype), place(path, weight.shape), may_alias=False
-        )
+        path: _copy(weight, master_dtype, where(path, weight.shape))
         for path, weight in params.items()
     }
     rest = {
-        path: jax.device_put(jnp.asarray(weight).astype(compute_dtype), place(path, weight.shape))
+        path: _cast(weight, compute_dtype, where(path, weight.shape))
         for path, weight in frozen.items()
     }
     shapes = jax.eval_shape(optimiser.init, masters)
     init = jax.jit(optimiser.init, out_shardings=shardings_like(shapes, masters, mesh))
-    everywhere = whole(mesh)
-    step, key = jax.device_put((jnp.int32(0), jax.random.PRNGKey(seed)), everywhere)
+    step, key = place((np.int32(0), np.asarray(jax.random.PRNGKey(seed))), whole(mesh))
     return TrainState(step, masters, rest, init(masters), key)
+
+
+def _copy(weight: Any, dtype: str, sharding: Sharding) -> Array:
+    if sharding.is_fully_addressable:
+        return jax.device_put(jnp.asarray(weight).astype(dtype), sharding, may_alias=False)
+    # Only a program moves an array of which a process has a part.
+    return jax.jit(lambda w: jnp.copy(w).astype(dtype), out_shardings=sharding)(weight)
+
+
+def _cast(weight: Any, dtype: str, sharding: Sharding) -> Array:
+    if sharding.is_fully_addressable:
+        return jax.device_put(jnp.asarray(weight).astype(dtype), sharding)
+    return jax.jit(lambda w: w.astype(dtype), out_shardings=sharding)(weight)
 
 
 def weight_placement(mesh: Mesh | None) -> Callable[[str, tuple[int, ...]], Sharding]:
     """Where a weight lives: a decoder's by its logical axes, any other whole on every device."""
 
-    def place(path: str, shape: tuple[int, ...]) -> Sharding:
+    def where(path: str, shape: tuple[int, ...]) -> Sharding:
         is_decoders = path.endswith(("/weight", "/bias"))
         return sharding_for(path, shape, mesh) if is_decoders else whole(mesh)
 
-    return place
+    return where
 
 
 def whole(mesh: Mesh | None) -> Sharding:
@@ -92,11 +104,11 @@ def whole(mesh: Mesh | None) -> Sharding:
 
 def shardings_like(state: Any, params: Mapping[str, Array], mesh: Mesh | None) -> Any:
     """Shardings for an optimiser's state: an array as large as its weight lives where that does."""
-    place = weight_placement(mesh)
+    where = weight_placement(mesh)
 
     def choose(path: tuple, leaf: Any) -> Sharding:
         name = str(getattr(path[-1], "key", "")) if path else ""
         same = name in params and params[name].shape == leaf.shape
-        return place(name, leaf.shape) if same else whole(mesh)
+        return where(name, leaf.shape) if same else whole(mesh)
 
     return jax.tree_util.tree_map_with_path(choose, state)

@@ -1,0 +1,63 @@
+"""Several processes as one program: started once, and agreeing on what the first one says."""
+
+from jaxablate.core.errors import UserError
+
+
+def start(coordinator: str, count: int, index: int) -> None:
+    """Join a program of `count` processes; to be called before anything else uses jax.
+
+    Args:
+        coordinator: "host:port" of process 0; empty lets jax find a cluster (SLURM, TPU pods).
+        count: processes in all.
+        index: which of them this one is.
+
+    Raises:
+        UserError: when they do not come together.
+    """
+    import jax
+
+    if jax.config.jax_platforms in (None, "", "cpu"):
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        if coordinator:
+            jax.distributed.initialize(coordinator, num_processes=count, process_id=index)
+        else:
+            jax.distributed.initialize()
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        where = coordinator or "the cluster"
+        raise UserError(f"{where}: the processes did not come together ({reason})") from None
+
+
+def count() -> int:
+    """Processes of this program."""
+    import jax
+
+    return jax.process_count()
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes."""
+    import jax
+
+    return jax.process_index() == 0
+
+
+def agree(value: int) -> int:
+    """The value of process 0, on every process."""
+    if count() == 1:
+        return value
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def any_of(flag: bool) -> bool:
+    """Whether some process says so, on every process."""
+    if count() == 1:
+        return flag
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.process_allgather(np.bool_(flag)).any())
