@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from jaxablate.cli.convert import convert
     from jaxablate.cli.eval import show
     from jaxablate.cli.report import write_report
-    from jaxablate.cli.tiny import write_tiny_model
+    from jaxablate.experiments.tiny import write_tiny_model
     from jaxablate.evaluation.config import EvalConfig
     from jaxablate.evaluation.runner import run as evaluate
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxablate.cli.tiny import write_tiny_model
+from jaxablate.experiments.tiny import write_tiny_model
 
 
 @pytest.fixture(scope="session")

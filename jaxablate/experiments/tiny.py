@@ -1,4 +1,4 @@
-"""A tiny random Qwen3 checkpoint in the Hugging Face layout, made on the spot for the demo."""
+"""A tiny random Qwen3 checkpoint in the Hugging Face layout, made on the spot."""
 
 import json
 from pathlib import Path

@@ -1,0 +1,1 @@
+"""Several runs as one experiment: stages that need each other, each a run folder, resumable."""
