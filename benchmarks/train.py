@@ -2,9 +2,13 @@
 
     python benchmarks/train.py --shape small                              # two CPU cores
     python benchmarks/train.py --shape ministral3-3b --rows 16            # one H200
+    python benchmarks/train.py --shape ministral3-3b --data alpaca        # packed instruction data
 
-Random weights, full rows of `--length` tokens (prompts of a quarter of the row on average, loss on
-the rest), bfloat16 compute, AdamW, every contender in a process of its own:
+Random weights, bfloat16 compute, AdamW, every contender in a process of its own. `--data rows`:
+full rows of `--length` tokens (prompts of a quarter of the row on average, loss on the rest).
+`--data alpaca`: examples of real lengths (benchmarks/alpaca_lengths.txt), packed into rows by
+jaxablate, padded batches of `--examples` for transformers; tokens are real ones, padding is not
+counted. Contenders:
 
     jaxablate-<mask>               float32 master weights, first moment in bfloat16
     transformers-eager-<mask>      a plain loop: bfloat16 weights and moments, fused AdamW on a GPU
@@ -75,8 +79,38 @@ def rows_of(arguments: argparse.Namespace, step: int) -> tuple[np.ndarray, np.nd
     return tokens, random.integers(1, length // 2, arguments.rows)
 
 
+def examples_of(arguments: argparse.Namespace) -> list[tuple[np.ndarray, int]]:
+    """Random tokens and prompt length of every example, with the lengths of real ones."""
+    lengths = np.loadtxt(Path(__file__).parent / "alpaca_lengths.txt", dtype=int)
+    random, vocab = np.random.default_rng(0), SHAPES[arguments.shape]["vocab_size"]
+    cut = [(prompt, min(prompt + answer, arguments.length)) for prompt, answer in lengths]
+    return [
+        (random.integers(10, vocab, size).astype(np.int32), int(prompt))
+        for prompt, size in cut
+        if prompt < size
+    ]
+
+
+def padded_of(
+    arguments: argparse.Namespace, step: int, examples: list
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tokens [B, T], prompt lengths [B] and lengths [B] of a padded batch."""
+    if arguments.data == "rows":
+        tokens, prompts = rows_of(arguments, step)
+        return tokens, prompts, np.full(len(tokens), arguments.length)
+    order = np.random.default_rng(0).permutation(len(examples))
+    first = step * arguments.examples
+    chosen = [examples[i] for i in order[first : first + arguments.examples]]
+    sizes = np.array([len(ids) for ids, _ in chosen])
+    tokens = np.zeros((len(chosen), sizes.max()), np.int32)
+    for row, (ids, _) in enumerate(chosen):
+        tokens[row, : len(ids)] = ids
+    return tokens, np.array([prompt for _, prompt in chosen]), sizes
+
+
 def timed(arguments: argparse.Namespace, advance, wait) -> dict:
-    """Seconds of the timed steps; `advance(step)` starts one, `wait()` waits and gives the loss."""
+    """Seconds of the timed steps; `advance(step)` starts one and returns its real tokens,
+    `wait()` waits and gives the loss."""
     started = time.perf_counter()
     advance(0)
     wait()
@@ -85,12 +119,14 @@ def timed(arguments: argparse.Namespace, advance, wait) -> dict:
         advance(step)
     wait()
     started = time.perf_counter()
-    for step in range(arguments.warm, arguments.warm + arguments.steps):
-        advance(step)
+    last = arguments.warm + arguments.steps
+    tokens = sum(advance(step) for step in range(arguments.warm, last))
     loss = wait()
-    seconds = (time.perf_counter() - started) / arguments.steps
-    tokens = arguments.rows * arguments.length
-    return {"step_s": seconds, "tok_s": tokens / seconds, "first_s": first, "loss": loss}
+    seconds = time.perf_counter() - started
+    return {
+        "step_s": seconds / arguments.steps, "tok_s": tokens / seconds, "first_s": first,
+        "loss": loss,
+    }  # fmt: skip
 
 
 def run_jaxablate(arguments: argparse.Namespace, mask: str) -> dict:
@@ -98,7 +134,8 @@ def run_jaxablate(arguments: argparse.Namespace, mask: str) -> dict:
     import jax
 
     from jaxablate.core.mesh import make_mesh, parse_mesh
-    from jaxablate.data.batch import Example, collate
+    from jaxablate.data.batch import Batch, Example, collate, counts
+    from jaxablate.data.pipeline import Pipeline
     from jaxablate.masks.parse import parse
     from jaxablate.models.decoder import Decoder
     from jaxablate.models.family import family_of
@@ -127,15 +164,29 @@ def run_jaxablate(arguments: argparse.Namespace, mask: str) -> dict:
         mask=parse(mask), config=config, mesh=mesh, microbatches=arguments.microbatches
     )
     metrics = None
+    pipeline = None
+    if arguments.data == "alpaca":
+        packed = [
+            Example(str(i), ids, prompt) for i, (ids, prompt) in enumerate(examples_of(arguments))
+        ]
+        pipeline = Pipeline(packed, width=arguments.length, rows=arguments.rows, seed=0)
+        print(f"packed rows are {pipeline.fill:.1%} full", file=sys.stderr)
 
-    def advance(index: int) -> None:
-        nonlocal state, metrics
+    def batch_of(index: int) -> Batch:
+        if pipeline is not None:
+            return pipeline.batch(index)
         tokens, prompts = rows_of(arguments, index)
         examples = [
             [Example(str(row), ids, int(prompt))]
             for row, (ids, prompt) in enumerate(zip(tokens, prompts, strict=True))
         ]
-        state, metrics = step(state, prepare(collate(examples, arguments.length)))
+        return collate(examples, arguments.length)
+
+    def advance(index: int) -> int:
+        nonlocal state, metrics
+        batch = batch_of(index)
+        state, metrics = step(state, prepare(batch))
+        return counts(batch)["tokens"]
 
     def wait() -> float:
         jax.block_until_ready(state)
@@ -162,26 +213,31 @@ def run_transformers(arguments: argparse.Namespace, mask: str, *, compiled: bool
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=RATE, weight_decay=0.0, fused=device == "cuda"
     )
-    index = torch.arange(arguments.length, device=device)
+    examples = examples_of(arguments) if arguments.data == "alpaca" else []
     loss = None
 
-    def advance(step: int) -> None:
+    def advance(step: int) -> int:
         nonlocal loss
-        host, lengths = rows_of(arguments, step)
+        host, lengths, sizes = padded_of(arguments, step, examples)
         tokens = torch.tensor(host, dtype=torch.long, device=device)
+        index = torch.arange(host.shape[1], device=device)
         prompts = torch.tensor(lengths, device=device)[:, None, None]
+        real = torch.tensor(sizes, device=device)[:, None, None]
         sees = None
         if mask == "prefix_lm":
             query, key = index[None, :, None], index[None, None, :]
             sees = ((key <= query) | ((query < prompts) & (key < prompts)))[:, None]
             lowest = torch.finfo(torch.bfloat16).min
             sees = torch.where(sees, 0.0, lowest).to(torch.bfloat16)
-        labels = torch.where(index[None] < prompts[:, 0], -100, tokens)
+        # Right padding is never seen by a real token, and its loss is not counted.
+        learned = (index[None] >= prompts[:, 0]) & (index[None] < real[:, 0])
+        labels = torch.where(learned, tokens, -100)
         loss = run(input_ids=tokens, attention_mask=sees, labels=labels).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad()
+        return int(sizes.sum())
 
     def wait() -> float:
         if device == "cuda":
@@ -209,6 +265,8 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="small")
     for name in ("rows", "length", "steps", "warm"):
         parser.add_argument(f"--{name}", type=int, default=0, help="0: the shape's own")
+    parser.add_argument("--data", choices=("rows", "alpaca"), default="rows")
+    parser.add_argument("--examples", type=int, default=32, help="of a padded batch")
     parser.add_argument("--microbatches", type=int, default=1)
     parser.add_argument("--optimiser", default="adamw")
     parser.add_argument("--remat", default="none")

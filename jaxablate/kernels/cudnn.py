@@ -2,8 +2,8 @@
 
 Its own masks: causal, causal window, full, each with right padding. Prefix-LM is two calls (full
 over the prefix, causal over everything) and a choice by row: rows of attention are independent, so
-the result is exact, forward and backward, and no [T, T] array exists. A mask that is no interval
-mask can be given as an array where rows are short.
+the result is exact, forward and backward, and no [T, T] array exists. Any other mask, such as that
+of packed examples, is given as an array where rows are short.
 """
 
 import functools
@@ -34,8 +34,8 @@ def declines(call: Call) -> str | None:
 
 
 def declines_dense(call: Call) -> str | None:
-    """Only masks that no other form holds; only lengths whose [T, S] array stays small."""
-    if call.lowered.kind != "dense":
+    """Only masks that are none of cuDNN's own; only lengths whose [T, S] array stays small."""
+    if call.lowered.kind in OWN_KINDS:
         return f"mask kind {call.lowered.kind!r} has a form without a [T, S] array"
     size = f"{call.length} x {call.keys}"
     if max(call.length, call.keys) > DENSE_LIMIT:
