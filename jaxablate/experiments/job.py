@@ -1,0 +1,156 @@
+"""A job is one run folder of an experiment: what decides its content, and how it is made."""
+
+import abc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from jaxablate.core.config import relevant, resolved
+from jaxablate.core.files import digest, read_json
+
+PLACED = ("checkpoint", "out", "runs")  # settings that the experiment decides
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a stage works on.
+
+    Attributes:
+        path: folder or hub id, as a config takes it.
+        inside: the same relative to the experiment's folder; None when it lies elsewhere.
+        base: the folder or hub id that it was finetuned from, if it was; else `path`.
+    """
+
+    path: str
+    inside: str | None
+    base: str
+
+    def sizes(self) -> dict[str, int] | None:
+        """Numbers of layers and heads, where a Hugging Face config.json tells them already."""
+        path = Path(self.base) / "config.json"
+        if not path.is_file():
+            return None
+        found = read_json(path)
+        found = found.get("text_config", found)
+        sizes = {axis: found.get(f"num_{name}") for axis, name in _SIZES.items()}
+        return sizes if all(isinstance(size, int) for size in sizes.values()) else None
+
+
+_SIZES = {"layers": "hidden_layers", "heads": "attention_heads"}
+
+
+def _silent(sentence: str) -> None:
+    del sentence
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Who is told what while stages run.
+
+    Attributes:
+        say: takes one sentence.
+        progress: makes what an evaluation tells of its items; None is its own choice.
+        observers: makes what a finetuning tells of its steps.
+    """
+
+    say: Callable[[str], None] = _silent
+    progress: Callable[[], Any] = field(default=lambda: None)
+    observers: Callable[[], Sequence[Any]] = field(default=lambda: ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(abc.ABC):
+    """One run folder, and everything that decides what will be in it.
+
+    Attributes:
+        name: of its entry in the experiment; a stage with several jobs adds to its own name.
+        stage: the stage it belongs to.
+        title: heading in the report; empty makes one.
+        model: stage whose checkpoint it works on, or "base"; None when it makes one from nothing.
+        source: that checkpoint.
+        needs: names of the jobs that come first.
+        root: the experiment's folder.
+        config: a frozen config of the kind, its checkpoint and its folder filled in.
+        provenance: where each setting was written.
+    """
+
+    kind: ClassVar[str]
+    name: str
+    stage: str
+    title: str
+    model: str | None
+    source: Checkpoint | None
+    needs: tuple[str, ...]
+    root: Path
+    config: Any
+    provenance: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What decides the results, without any path of the experiment's own folder."""
+        return {"kind": self.kind, "config": self.portable(relevant(self.config))}
+
+    @cached_property
+    def run(self) -> str:
+        """The folder's name: it changes with the config, and with that of the checkpoint's run."""
+        return f"{self.name}-{digest(self.identity)[:6]}"
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self.root / self.run
+
+    @property
+    def output(self) -> Checkpoint | None:
+        """The checkpoint that this job makes."""
+        return None
+
+    def default_title(self) -> str:
+        """Heading of a stage that gives none."""
+        return f"{self.model} under {self.masks}"
+
+    @property
+    @abc.abstractmethod
+    def masks(self) -> str:
+        """Its masks in a few words, for a table."""
+
+    @abc.abstractmethod
+    def check(self) -> None:
+        """Raise `UserError` for what can be seen to be wrong before anything runs."""
+
+    @abc.abstractmethod
+    def execute(self, hooks: Hooks) -> None:
+        """Do the work, or go on with it."""
+
+    def portable(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """A run's config with a checkpoint inside the experiment named relative to it."""
+        inside = self.source.inside if self.source else None
+        found = config.get("checkpoint")
+        if inside is not None and isinstance(found, str):
+            parts, path = Path(inside).parts, Path(found)
+            if path.parts[-len(parts) :] == parts:
+                return {**config, "checkpoint": inside}
+            if path.is_relative_to(self.root):
+                return {**config, "checkpoint": str(path.relative_to(self.root))}
+        return dict(config)
+
+    def matches(self, config: Mapping[str, Any]) -> bool:
+        """Whether a run of this config is this job's."""
+        return self.portable(config) == self.identity["config"]
+
+    def settings(self) -> dict[str, Any]:
+        """Every setting that a stage can give, as YAML takes it."""
+        return {name: v for name, v in resolved(self.config).items() if name not in PLACED}
+
+    def entry(self) -> dict[str, Any]:
+        """The job in experiment.json."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "model": self.model,
+            "run": self.run,
+            "needs": list(self.needs),
+            "title": self.title or self.default_title(),
+        }

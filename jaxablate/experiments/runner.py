@@ -1,0 +1,140 @@
+"""Runs the jobs of a plan in order. What is done is skipped, what was begun goes on.
+
+    <root>/
+        experiment.json        every run there is, and the criteria; rewritten after each job
+        <job>-<6 hex>/         a run folder each; other settings make another folder
+        report.html, report.md
+
+Nothing in experiment.json or the report depends on when, where or in how many attempts it ran.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxablate.core.config import resolved
+from jaxablate.core.errors import UserError
+from jaxablate.core.files import read_json, write_json
+from jaxablate.experiments.job import Hooks, Job
+from jaxablate.experiments.plan import Plan, State, state_of
+from jaxablate.experiments.spec import naming
+from jaxablate.runs.folder import MANIFEST, read_manifest
+from jaxablate.runs.lock import FolderLock
+
+EXPERIMENT = "experiment.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where an experiment lies, and its report in HTML and Markdown."""
+
+    path: Path
+    page: Path
+    text: Path
+
+
+def run_experiment(
+    plan: Plan, *, stages: Sequence[str] | None = None, hooks: Hooks | None = None
+) -> Outcome:
+    """Run what is not done of some stages (default: all) and of what they need; write the report.
+
+    Raises:
+        UserError: for what is wrong with data, masks or folders, before anything runs where that
+            can be seen; and when another process works in the experiment's folder.
+    """
+    hooks = hooks or Hooks()
+    jobs = plan.jobs(stages)
+    check(jobs)
+    plan.root.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        stack.callback(FolderLock(plan.root).release)
+        write_index(plan)
+        for number, job in enumerate(jobs, start=1):
+            _run_job(job, f"{number}/{len(jobs)} {job.name}", hooks)
+            write_index(plan)
+            _check_base(plan)
+        page, text = _write_report(plan.root)
+    return Outcome(plan.root, page, text)
+
+
+def check(jobs: Sequence[Job]) -> dict[str, State]:
+    """The state of every job by name; raises `UserError` for what is wrong with one to run."""
+    states = {job.name: state_of(job) for job in jobs}
+    for job in jobs:
+        if states[job.name].word != "done":
+            _check_outside(job)
+            with naming(f"stage {job.stage!r}"):
+                job.check()
+    return states
+
+
+def _check_outside(job: Job) -> None:
+    """A checkpoint that is clearly a folder must be there; a hub id is asked for when it runs."""
+    if job.source is None or job.source.inside is not None:
+        return
+    text = job.source.path
+    if Path(text).exists() or text.startswith((".", "/", "~")) or text.count("/") > 1:
+        from jaxablate.checkpoints.hub import resolve
+
+        resolve(text)
+
+
+def write_index(plan: Plan) -> None:
+    """Write experiment.json: the runs that there are, in the order of the plan."""
+    there = [job for job in plan.jobs() if (job.path / MANIFEST).exists()]
+    criteria = plan.config.criteria
+    index = {
+        "format": FORMAT,
+        "name": plan.config.name,
+        "stages": [job.entry() for job in there],
+        "criteria": resolved(criteria) if criteria else {},
+        "fingerprint": plan.fingerprint,
+    }
+    write_json(plan.root / EXPERIMENT, index)
+
+
+def _run_job(job: Job, what: str, hooks: Hooks) -> None:
+    state = state_of(job)
+    if state.word == "done":
+        hooks.say(f"{what}: done before ({job.run})")
+        return
+    if state.word == "changed":
+        changes = "; ".join(state.changes) or "the same settings in another order"
+        hooks.say(f"{what}: settings changed since {state.earlier}, which is kept: {changes}")
+    begun = " goes on" if state.word == "to resume" else ""
+    hooks.say(f"{what}{begun}: {job.title or job.default_title()} ({job.run})")
+    with naming(f"stage {job.stage!r}"):
+        job.execute(hooks)
+    if state_of(job).word != "done":
+        raise UserError(f"{job.path}: the run ended without being done")
+
+
+def _check_base(plan: Plan) -> None:
+    """All runs of the checkpoint itself must have read the same weights."""
+    found: dict[str, str] = {}
+    for job in plan.jobs():
+        outside = job.source is not None and job.source.inside is None
+        if outside and (job.path / MANIFEST).exists():
+            weights = read_manifest(job.path).get("weights")
+            if isinstance(weights, str):
+                found.setdefault(weights, job.run)
+    if len(found) > 1:
+        first, other = list(found.values())[:2]
+        raise UserError(
+            f"{plan.config.checkpoint}: the weights changed between the runs {first} and {other}; "
+            "delete the folders of the older weights, or use another folder for this experiment"
+        )
+
+
+def _write_report(root: Path) -> tuple[Path, Path]:
+    from jaxablate.reports.experiment import write_report
+
+    return write_report(root)
+
+
+def read_summary(job: Job) -> dict[str, Any]:
+    """summary.json of a finished finetuning."""
+    return read_json(job.path / "summary.json")

@@ -1,0 +1,73 @@
+"""kind: finetune. A model trained under a mask.
+
+stage3b: {kind: finetune, model: base, mask: prefix_lm, steps: 1200}
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from jaxablate.experiments.guard import refuse_leak
+from jaxablate.experiments.job import Checkpoint, Hooks, Job
+from jaxablate.experiments.spec import Stage
+from jaxablate.experiments.stage import KINDS, Bench, Kind
+
+if TYPE_CHECKING:
+    from jaxablate.training.config import FinetuneConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneJob(Job):
+    """One finetuning; `sweep` says which value of which sweep it is."""
+
+    kind = "finetune"
+    config: "FinetuneConfig"
+    sweep: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def output(self) -> Checkpoint:
+        """The run's folder is a checkpoint, of the size of its base."""
+        base = self.source.base if self.source else str(self.path)
+        return Checkpoint(str(self.path), self.run, base)
+
+    def default_title(self) -> str:
+        """Model and mask, and the value in a sweep."""
+        words = f"{self.model} trained under {self.masks}"
+        return f"{words}, {self.sweep['setting']} {self.sweep['value']}" if self.sweep else words
+
+    @property
+    def masks(self) -> str:
+        """The training mask."""
+        return self.config.mask
+
+    def check(self) -> None:
+        """Masks, and whether the data is there."""
+        if not self.config.allow_leaky:
+            refuse_leak(self.config.mask)
+
+    def execute(self, hooks: Hooks) -> None:
+        """Train, or go on."""
+        from jaxablate.training.finetune import finetune
+
+        config = dataclasses.replace(self.config, out=str(self.path))
+        finetune(config, provenance=self.provenance, observers=hooks.observers())
+
+    def entry(self) -> dict[str, Any]:
+        """The job in experiment.json, with its place in a sweep of numbers."""
+        value = self.sweep.get("value")
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return {**super().entry(), **({"sweep": self.sweep} if is_number else {})}
+
+
+class Finetune(Kind):
+    """One finetuning of one model."""
+
+    def jobs(self, stage: Stage, bench: Bench) -> tuple[Job, ...]:
+        """One job."""
+        from jaxablate.training.config import FinetuneConfig
+
+        settings = bench.settings(stage, "finetune", (), FinetuneConfig)
+        return (bench.job(FinetuneJob, stage, settings, FinetuneConfig),)
+
+
+KINDS.register("finetune")(Finetune())
