@@ -33,7 +33,7 @@ def new_folder(target: str | Path) -> Iterator[Path]:
         raise UserError(f"{target}: cannot be written ({_reason(error)})") from None
     try:
         yield partial
-        _make_durable(partial)
+        make_durable(partial)
         _rename(partial, target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -57,7 +57,8 @@ def _rename(partial: Path, target: Path) -> None:
         raise UserError(f"{target}: cannot be written ({_reason(error)})") from None
 
 
-def _make_durable(folder: Path) -> None:
+def make_durable(folder: str | Path) -> None:
+    """Force every file and folder below `folder` to the disk, itself included."""
     for root, _, files in os.walk(folder, topdown=False):
         for name in files:
             with open(Path(root, name), "rb") as file:
@@ -69,11 +70,12 @@ def _remove_left_over(target: Path) -> None:
     prefix = f".{target.name}.partial-{socket.gethostname()}-"
     for entry in target.parent.iterdir():
         owner = entry.name.removeprefix(prefix)
-        if entry.name.startswith(prefix) and owner.isdigit() and not _is_alive(int(owner)):
+        if entry.name.startswith(prefix) and owner.isdigit() and not is_alive(int(owner)):
             shutil.rmtree(entry, ignore_errors=True)
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
+    """Whether another process of this machine has the id."""
     if process == os.getpid():
         return False
     try:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxablate.checkpoints.content import check_file, check_folder, read_json_file, shown
@@ -25,10 +26,10 @@ FORMAT = "jaxablate-weights"
 VERSION = 1
 
 
-def write_manifest(folder: Path, body: Mapping[str, Any]) -> None:
+def write_manifest(folder: Path, body: Mapping[str, Any], *, format: str = FORMAT) -> None:
     """Record the files of `folder` together with `body`; call it last."""
     record = {
-        "format": FORMAT,
+        "format": format,
         "version": VERSION,
         **body,
         "files": describe_files(folder, _files_in(folder)),
@@ -36,13 +37,13 @@ def write_manifest(folder: Path, body: Mapping[str, Any]) -> None:
     write_atomic(folder / NAME, _canonical(record))
 
 
-def read_manifest(folder: str | Path) -> dict[str, Any]:
+def read_manifest(folder: str | Path, *, format: str = FORMAT) -> dict[str, Any]:
     """The record of `folder`, itself intact and of a version that is understood here."""
     path = check_folder(folder) / NAME
     sealed = read_json_file(path)
     record = sealed.get("record") if isinstance(sealed, dict) else None
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise UserError(f"{path}: is not a manifest of stored weights")
+    if not isinstance(record, dict) or record.get("format") != format:
+        raise UserError(f"{path}: is not a manifest of the format {format!r}")
     if path.read_text(encoding="utf-8") != _canonical(record):
         raise UserError(f"{path}: was changed after it was written (its digest does not match)")
     if record.get("version") != VERSION:
@@ -103,6 +104,16 @@ def digest_array(values: np.ndarray) -> str:
     """Hex SHA-256 of an array's bytes in C order."""
     raw = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
     return hashlib.sha256(raw.data).hexdigest()
+
+
+def describe_array(array: jax.Array | np.ndarray) -> dict[str, Any]:
+    """Shape, dtype and SHA-256; None for an array that this process sees a part of only."""
+    whole = isinstance(array, np.ndarray) or array.is_fully_addressable
+    return {
+        "shape": list(array.shape),
+        "dtype": str(array.dtype),
+        "sha256": digest_array(np.asarray(array)) if whole else None,
+    }
 
 
 def _files_in(folder: Path) -> list[str]:

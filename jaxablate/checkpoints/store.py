@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from jaxablate import __version__
@@ -20,7 +19,7 @@ from jaxablate.checkpoints.commit import new_folder
 from jaxablate.checkpoints.export import files_beside
 from jaxablate.checkpoints.manifest import (
     NAME,
-    digest_array,
+    describe_array,
     read_manifest,
     verify_files,
     write_manifest,
@@ -60,7 +59,7 @@ def save(
         "family": config.family,
         "config": dataclasses.asdict(config),
         "layout": decoder.layout,
-        "arrays": {path: _describe(array) for path, array in sorted(arrays.items())},
+        "arrays": {path: describe_array(array) for path, array in sorted(arrays.items())},
         "source": dict(source),
     }
     with new_folder(folder) as partial:
@@ -112,16 +111,6 @@ def open_stored(
         "converted_from": record["source"],
     }
     return build(config, arrays, layout=layout), config, source
-
-
-def _describe(array: jax.Array) -> dict[str, Any]:
-    # A process of several sees a part of the array only; the files' digests cover the rest.
-    whole = array.is_fully_addressable
-    return {
-        "shape": list(array.shape),
-        "dtype": str(array.dtype),
-        "sha256": digest_array(np.asarray(array)) if whole else None,
-    }
 
 
 def _write_arrays(folder: Path, arrays: Mapping[str, jax.Array]) -> None:
