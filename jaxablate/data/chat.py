@@ -12,7 +12,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from jaxablate.core.errors import UserError
 from jaxablate.core.files import read_json
-from jaxablate.data.sft import Record
+from jaxablate.data.records import Message, Record
+from jaxablate.data.sft import Unfit
 
 # Stands for the answer while a template is asked what it writes in front of one.
 _MARK = "\u2063answer\u2063"
@@ -28,8 +29,12 @@ _FAILURES = (
 )
 
 
+class _Refusal(jinja2.TemplateError):
+    """What `raise_exception` raises in a template."""
+
+
 class ChatTemplate:
-    """Renders a record as a user's message and the assistant's answer.
+    """Renders a record as a conversation that ends with the assistant's answer.
 
     `render` goes to `sft.encode`. The template's end of turn is left to `encode`, which adds EOS
     by its id; BOS is in the text if the template writes it.
@@ -66,12 +71,16 @@ class ChatTemplate:
         return cls(text, special=special, where=str(folder))
 
     def render(self, record: Record) -> tuple[str, str]:
-        """The text up to the answer, and the answer with what the template puts before it."""
+        """The text up to the answer, and the answer with what the template puts before it.
+
+        The template writes the prompt before it is given the answer, so nothing of the answer is
+        in the prompt. `Unfit` is raised for a conversation that the template itself refuses.
+        """
         content = f"{record.instruction}\n\n{record.input}" if record.input else record.instruction
-        user = {"role": "user", "content": content}
-        prompt = self._run([user], add_generation_prompt=True)
-        answer = {"role": "assistant", "content": _MARK}
-        before, mark, _ = self._run([user, answer], add_generation_prompt=False).partition(_MARK)
+        turns = [turn._asdict() for turn in (*record.earlier, Message("user", content))]
+        prompt = self._run(turns, add_generation_prompt=True)
+        turns.append({"role": "assistant", "content": _MARK})
+        before, mark, _ = self._run(turns, add_generation_prompt=False).rpartition(_MARK)
         if not mark or not before.startswith(prompt):
             raise UserError(
                 f"{self.where}: under this chat template an answer does not follow the prompt "
@@ -84,6 +93,8 @@ class ChatTemplate:
             return self._template.render(
                 messages=messages, add_generation_prompt=add_generation_prompt, **self._special
             )
+        except _Refusal as error:
+            raise Unfit(f"the chat template refuses it ({error})") from None
         except _FAILURES as error:
             raise UserError(f"{self.where}: the chat template failed ({error})") from None
 
@@ -101,4 +112,4 @@ def _text(token: Any) -> str:
 
 
 def _refuse(message: str) -> str:
-    raise jinja2.TemplateError(message)
+    raise _Refusal(message)

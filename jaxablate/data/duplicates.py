@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from jaxablate.data.sft import Record
+from jaxablate.data.records import Record
 
 NGRAM = 13
 _WORD = re.compile(r"\w+")
@@ -54,12 +54,12 @@ def near_duplicates(
 
 
 def prompt_key(record: Record) -> tuple[str, ...]:
-    """The words of instruction and input, without case, punctuation and spacing.
+    """The words of the prompt, earlier turns among them, without case, punctuation and spacing.
 
     >>> prompt_key(Record("0", "Add, please:", "2 + 3", "5"))
     ('add', 'please', '2', '3')
     """
-    return tuple(_words(f"{record.instruction} {record.input}"))
+    return tuple(_words(" ".join([*_earlier(record), record.instruction, record.input])))
 
 
 def _overlaps(
@@ -83,11 +83,16 @@ def _overlaps(
 
 
 def _runs(record: Record) -> Iterator[tuple[str, ...]]:
-    words = _words(f"{record.instruction} {record.input} {record.output}")
+    texts = [*_earlier(record), record.instruction, record.input, record.output]
+    words = _words(" ".join(texts))
     if len(words) <= NGRAM:
         yield tuple(words)
     else:
         yield from zip(*(words[start:] for start in range(NGRAM)), strict=False)
+
+
+def _earlier(record: Record) -> list[str]:
+    return [turn.content for turn in record.earlier]
 
 
 def _words(text: str) -> list[str]:

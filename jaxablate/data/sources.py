@@ -14,6 +14,7 @@ from typing import Any
 
 from jaxablate.core.errors import UserError, unknown
 from jaxablate.core.files import digest
+from jaxablate.data.hub import library, one_line
 
 Row = dict[str, Any]
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
@@ -200,7 +201,7 @@ def read_numbered(path: Path) -> Iterator[tuple[str, Any]]:
         yield from _json_lines(path)
     elif path.suffix in (".json", ".parquet"):
         kind = path.suffix[1:]
-        table = _datasets().load_dataset(kind, data_files=str(path), split="train")
+        table = library().load_dataset(kind, data_files=str(path), split="train")
         yield from ((f"{path}: row {i}", row) for i, row in enumerate(table))
     else:
         raise UserError(f"{path}: wanted a file that ends with {' or '.join(SUFFIXES)}")
@@ -216,30 +217,19 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
                     yield f"{path}: line {number}", json.loads(line)
     except (ValueError, RecursionError, EOFError, OSError, zlib.error) as error:
         where = f"line {number}" if isinstance(error, json.JSONDecodeError) else f"after {number}"
-        raise UserError(f"{path}: {where}: not readable ({_one_line(error)})") from None
+        raise UserError(f"{path}: {where}: not readable ({one_line(error)})") from None
 
 
 def _hub_rows(entry: Source, split: str) -> Iterator[tuple[str, Any]]:
-    datasets = _datasets()
+    datasets = library()
     try:
         table = datasets.load_dataset(entry.hub, entry.config, split=split)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise UserError(
-            f"data set {entry.hub!r}, split {split!r}: {_one_line(error)} "
+            f"data set {entry.hub!r}, split {split!r}: {one_line(error)} "
             "(local files: give a data folder)"
         ) from None
     yield from ((f"{entry.hub}: row {i}", row) for i, row in enumerate(table))
-
-
-def _datasets() -> Any:
-    try:
-        import datasets
-    except ImportError:
-        raise UserError(
-            "this kind of data needs the extra 'data' (pip install jaxablate[data]); "
-            "JSON lines work without it"
-        ) from None
-    return datasets
 
 
 def check_row(row: Any, fields: Mapping[str, str], where: str) -> Row:
@@ -295,7 +285,3 @@ _WORDS = {
     "texts": "a list of two or more texts",
     "choices": "a table of 'text' and 'label', two or more, equally long",
 }
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

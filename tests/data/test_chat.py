@@ -6,7 +6,8 @@ import pytest
 
 from jaxablate.core.errors import UserError
 from jaxablate.data.chat import ChatTemplate
-from jaxablate.data.sft import Record, encode
+from jaxablate.data.records import Record
+from jaxablate.data.sft import encode
 from jaxablate.data.tokenizer import Tokenizer
 from tests.data.tokens import save
 
@@ -81,7 +82,7 @@ def test_no_clock_is_given_to_a_template(tmp_path):
     [
         ("{{ messages.__class__.__mro__ }}", "chat template failed"),
         ("{% for x in range(10 ** 9) %}{% endfor %}", "chat template failed"),
-        ("{{ raise_exception('only tools') }}", r"failed \(only tools\)"),
+        ("{{ raise_exception('only tools') }}", r"refuses it \(only tools\)"),
         ("{{ messages[0].content + 1 }}", "chat template failed"),
         ("{{ 1 // 0 }}", "chat template failed"),
         ("{% for %}", "not a usable chat template"),

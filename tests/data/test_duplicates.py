@@ -3,7 +3,7 @@
 import json
 
 from jaxablate.data.duplicates import near_duplicates
-from jaxablate.data.sft import Record
+from jaxablate.data.records import Record
 
 WORDS = [f"word{n}" for n in range(60)]
 LONG = " ".join(WORDS)

@@ -17,7 +17,8 @@ from jaxablate.core.errors import UserError
 from jaxablate.core.slots import Role
 from jaxablate.data.batch import Example, collate, counts, target_slots
 from jaxablate.data.packing import best_fit
-from jaxablate.data.sft import Record, encode
+from jaxablate.data.records import Record
+from jaxablate.data.sft import encode
 from jaxablate.data.tokenizer import Tokenizer
 from jaxablate.engine.plan import plan_mask, without_cache
 from jaxablate.masks.leak import LeakError, leak_report, require_no_leak
