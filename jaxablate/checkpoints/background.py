@@ -3,6 +3,7 @@
 The thread is a daemon, so work that hangs (a dead disk) cannot keep the interpreter from ending.
 """
 
+import concurrent.futures.thread  # noqa: F401 - its exit hook has to be set before ours
 import os
 import re
 import threading
@@ -84,4 +85,5 @@ def _wait_for_all() -> None:
 
 
 # An ordinary exit hook runs too late: thread pools, which writing needs, are closed before it.
+# These hooks run in reverse order, so this one comes before the pools'.
 threading._register_atexit(_wait_for_all)  # pyright: ignore[reportAttributeAccessIssue]

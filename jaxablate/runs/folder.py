@@ -21,7 +21,7 @@ from jaxablate.core.config import differences
 from jaxablate.core.errors import UserError
 from jaxablate.core.files import digest, read_json, write_json
 from jaxablate.runs.journal import Journal
-from jaxablate.runs.lock import FolderLock
+from jaxablate.runs.lock import FolderLock, LockedError
 from jaxablate.runs.manifest import environment, now
 
 MANIFEST, METRICS, JOURNAL, RECORDS = "manifest.json", "metrics.json", "journal.jsonl", "records"
@@ -81,8 +81,13 @@ class RunFolder:
         """The run finished before."""
         return self.manifest["status"] == "done"
 
+    def fence(self) -> None:
+        """Raise `LockedError` when another process owns this run by now; ask before writing."""
+        self._lock.check()
+
     def note(self, **facts: Any) -> None:
-        """Add facts to the manifest, durably."""
+        """Add facts to the manifest, durably; raises `LockedError` as `fence` does."""
+        self.fence()
         self.manifest.update(facts)
         write_json(self.path / MANIFEST, self.manifest)
 
@@ -145,8 +150,8 @@ class RunFolder:
         try:
             if kind is not None and not self.done:
                 status = "failed" if issubclass(kind, Exception) else "interrupted"
-                # A full disk may be why it ended; the error itself says more than this note.
-                with contextlib.suppress(OSError):
+                # A full disk or another owner may be why it ended; the error itself says more.
+                with contextlib.suppress(OSError, LockedError):
                     self.finish(status, _reason(kind, error))
         finally:
             self._lock.release()

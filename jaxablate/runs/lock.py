@@ -55,6 +55,23 @@ class FolderLock:
         self._file.flush()
         os.fsync(self._file.fileno())
 
+    def check(self) -> None:
+        """Raise `LockedError` unless the file on disk still is this holder's.
+
+        A process that slept through the loss of its lock (a file replaced or deleted, a network
+        disk that let go) finds a later attempt here, and must not write any more.
+        """
+        try:
+            held, there = os.fstat(self._file.fileno()), self.path.stat()
+            facts = json.loads(self.path.read_bytes())
+            mine = os.path.samestat(held, there) and facts["attempt"] == self.attempt
+        except (OSError, ValueError, TypeError, KeyError):  # gone, released, or being written
+            facts, mine = {}, False
+        if not mine:
+            raise LockedError(
+                f"{self.path.parent}: this process does not own it any more ({_describe(facts)})"
+            )
+
     def release(self) -> None:
         """Let go; the file stays, since a deleted one could be locked twice."""
         self._file.close()
