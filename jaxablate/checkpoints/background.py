@@ -11,11 +11,7 @@ import time
 import weakref
 from collections.abc import Callable
 
-from jaxablate.core.errors import UserError
-
-
-class SaveError(Exception):
-    """A save failed or did not end in time; carries one sentence."""
+from jaxablate.core.errors import SaveError, UserError
 
 
 class Background:

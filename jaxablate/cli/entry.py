@@ -9,15 +9,17 @@ from collections.abc import Sequence
 from jaxablate import __version__
 from jaxablate.cli.parser import Parser, examples
 from jaxablate.cli.terminal import say
-from jaxablate.core.errors import UserError, unknown
+from jaxablate.core.errors import SaveError, Stopped, UserError, unknown
 
-# Exit codes, also in docs/cli.md. 130 is what a shell reports for Ctrl-C, 141 for a closed pipe.
-DONE, FAILED, USAGE, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 130, 141
+# Exit codes, also in docs/cli.md. 75 (sysexits: try again) is a run that saved because it was asked
+# to stop; 130 is what a shell reports for Ctrl-C, 141 for a closed pipe.
+DONE, FAILED, USAGE, STOPPED, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 75, 130, 141
 
 COMMANDS = {
     "demo": "make a tiny random model, then convert, evaluate and report it",
     "convert": "Hugging Face folder or hub id to a verified jaxablate folder, or back",
     "eval": "score multiple-choice tasks under one or more masks",
+    "finetune": "train a checkpoint under a mask, or LoRA factors on it",
     "report": "turn run folders into one HTML page and its Markdown twin",
     "mask": "draw a mask as text or PNG",
     "probe": "measure on a checkpoint what a mask lets through",
@@ -54,6 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader is gone: point stdout at nothing, so that no write at exit complains.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = CLOSED_PIPE
+    except Stopped as stop:
+        say(f"{stop}; run the same command again to go on")
+        code = STOPPED
+    except SaveError as error:
+        say(str(error))
+        # What was writing may hang for ever: no waiting for its threads.
+        sys.stdout.flush()
+        os._exit(FAILED)
     except UserError as error:
         if debug:
             raise

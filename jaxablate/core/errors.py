@@ -21,6 +21,14 @@ def nearest(got: str, options: Iterable[str]) -> str | None:
     return matches[0] if matches else None
 
 
+class Stopped(Exception):
+    """The work was asked to stop and saved what it had first; the same command goes on."""
+
+
+class SaveError(Exception):
+    """Something could not be saved; the process ends, since what writes may hang for ever."""
+
+
 def unknown(what: str, got: object, options: Iterable[str]) -> UserError:
     """An error for a name that is not among `options`.
 

@@ -51,13 +51,3 @@ def agree(value: int) -> int:
     from jax.experimental import multihost_utils
 
     return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
-
-
-def any_of(flag: bool) -> bool:
-    """Whether some process says so, on every process."""
-    if count() == 1:
-        return flag
-    import numpy as np
-    from jax.experimental import multihost_utils
-
-    return bool(multihost_utils.process_allgather(np.bool_(flag)).any())

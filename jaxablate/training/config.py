@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from jaxablate.checkpoints.steps import SaveConfig
 from jaxablate.core.config import operational
@@ -60,10 +60,6 @@ class ScheduleConfig:
         )
 
 
-def _table(kind: type) -> Any:
-    return field(default_factory=kind)
-
-
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
     """Which checkpoint learns from which data under which mask, and how.
@@ -105,12 +101,12 @@ class FinetuneConfig:
     steps: int
     mask: str = "causal"
     eval_masks: tuple[str, ...] = ()
-    data: DataConfig = _table(DataConfig)
+    data: DataConfig = field(default_factory=DataConfig)
     rows: int = 16
     microbatches: int = 1
-    optimiser: OptimiserConfig = _table(OptimiserConfig)
-    schedule: ScheduleConfig = _table(ScheduleConfig)
-    step: StepConfig = _table(StepConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    step: StepConfig = field(default_factory=StepConfig)
     frozen: tuple[str, ...] = ()
     lora: LoRAConfig | None = None
     seed: int = 0
@@ -122,7 +118,7 @@ class FinetuneConfig:
     eval_every: int = 100
     eval_at: tuple[int, ...] = (0,)
     decode_rows: int = 0
-    stop: StopConfig = _table(StopConfig)
+    stop: StopConfig = field(default_factory=StopConfig)
     use: Literal["best", "last"] = "best"
     save: SaveConfig = field(default_factory=SaveConfig, metadata={"operational": True})
     mesh: str = operational("")

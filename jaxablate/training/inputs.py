@@ -76,12 +76,17 @@ class Preparation:
         masks = layer_masks(self.mask, self.config, self.window_policy)
         return leak_report(masks, batch.slots, target_slots(batch), num_heads=self.config.num_heads)
 
+    @property
+    def num_shards(self) -> int:
+        """Parts into which the mesh splits the rows."""
+        return 1 if self.mesh is None else math.prod(self.mesh.shape[axis] for axis in ROW_AXES)
+
     @cached_property
     def _structure(self) -> MaskStructure:
         return MaskStructure.of(self.mask, self.config, self.window_policy)
 
     def _check(self, batch: Batch) -> None:
-        shards = 1 if self.mesh is None else math.prod(self.mesh.shape[a] for a in ROW_AXES)
+        shards = self.num_shards
         parts, rows = self.microbatches * shards, len(batch.tokens)
         if rows == 0 or rows % parts:
             raise UserError(

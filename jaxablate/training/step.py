@@ -105,6 +105,11 @@ class TrainStep:
         """The loss of a batch without dropout; the state stays as it is."""
         return self._loss(state.params, state.frozen, inputs)
 
+    def decoder(self, state: TrainState) -> Decoder:
+        """What runs, in the type of the computation, without dropout."""
+        weights = _cast(state.params, self.config.compute_dtype)
+        return self.assemble(weights, state.frozen, None)
+
     @cached_property
     def _update(self) -> Callable:
         return jax.jit(self._run, donate_argnums=0)

@@ -6,17 +6,16 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from jaxablate.core import processes
+from jaxablate.core.errors import Stopped
 
-
-class Stopped(Exception):  # noqa: N818 - not an error: everything is saved
-    """The run was asked to stop and saved first; the same command goes on."""
+__all__ = ["StopRequest", "Stopped"]
 
 
 class StopRequest:
     """A context in which SIGTERM and the first SIGINT only leave a note; a second SIGINT ends.
 
-    Of several processes all stop after the same step, whichever of them was asked (jax's
-    preemption service carries the note).
+    Several processes leave signals to jax, whose preemption service carries a SIGTERM of one to
+    all of them and names the step after which they stop.
     """
 
     def __init__(self) -> None:
@@ -24,10 +23,10 @@ class StopRequest:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "StopRequest":
-        # Handlers can be set by the main thread alone; jax has its own for several processes.
-        if threading.current_thread() is threading.main_thread():
-            wanted = [signal.SIGINT] if processes.count() > 1 else [signal.SIGINT, signal.SIGTERM]
-            self._before = {number: signal.signal(number, self._note) for number in wanted}
+        # Handlers can be set by the main thread alone.
+        if processes.count() == 1 and threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(
@@ -51,5 +50,4 @@ class StopRequest:
             return self.signal is not None
         from jax.experimental import multihost_utils
 
-        asked = processes.any_of(self.signal is not None)
-        return multihost_utils.reached_preemption_sync_point(step) or asked
+        return bool(multihost_utils.reached_preemption_sync_point(step))

@@ -1,0 +1,212 @@
+"""A finetuning run from its config to its folder. The same config continues or reads its run."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxablate.checkpoints.steps import StepStore
+from jaxablate.core import processes
+from jaxablate.core.config import differences, relevant
+from jaxablate.core.errors import UserError
+from jaxablate.core.files import digest, read_json, write_json
+from jaxablate.runs.folder import MANIFEST, RunFolder, check, find, read_manifest
+from jaxablate.runs.metrics import MetricsLog
+from jaxablate.runs.observer import Observer, Observers
+from jaxablate.training.config import FinetuneConfig
+from jaxablate.training.keeper import Keeper
+from jaxablate.training.loop import Loop
+from jaxablate.training.progress import Progress
+from jaxablate.training.setup import Setup, set_up
+from jaxablate.training.speed import Speed
+from jaxablate.training.stopping import StopRequest
+from jaxablate.training.summary import summarise
+
+KIND = "finetune"
+CHECKPOINTS, METRICS_LOG, TIMING_LOG, SUMMARY = (
+    "checkpoints",
+    "metrics.jsonl",
+    "timing.jsonl",
+    "summary.json",
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where a run lies and what summary.json says of it."""
+
+    path: Path
+    summary: dict[str, Any]
+
+
+def finetune(
+    config: FinetuneConfig,
+    *,
+    provenance: dict[str, str] | None = None,
+    observers: Sequence[Observer] = (),
+) -> Outcome:
+    """Train what a config names; a finished run is only read, an interrupted one goes on.
+
+    Args:
+        config: what to train, on what, and how.
+        provenance: where each setting was written, for the manifest.
+        observers: told of every line of metrics.
+
+    Raises:
+        UserError: for anything wrong with config, data, checkpoint or folder; before any step.
+        Stopped: when asked to stop (SIGTERM, Ctrl-C); the state is saved.
+        SaveError: when a checkpoint could not be written.
+    """
+    if processes.count() > 1 and not config.out:
+        raise UserError("a run of several processes needs a folder that all of them know: set out")
+    path = _path(config)
+    finished = _finished(config, path)
+    if finished is not None:
+        return finished
+    setup = set_up(config)
+    folder = _open(config)
+    where = folder.path if folder is not None else Path(config.out)
+    with StopRequest() as request:
+        if folder is None:
+            return Outcome(where, _train(setup, where, None, Observers(()), request))
+        with folder:
+            _begin(folder, setup, provenance)
+            summary = _train(setup, where, folder, Observers(observers), request)
+            write_json(where / SUMMARY, summary)
+            folder.finish("done")
+    return Outcome(where, summary)
+
+
+def _path(config: FinetuneConfig) -> Path | None:
+    """The folder of this config's run, when there is one."""
+    if config.out:
+        return Path(config.out)
+    return find(Path(config.runs), Path(config.checkpoint).name, relevant(config))
+
+
+def _finished(config: FinetuneConfig, path: Path | None) -> Outcome | None:
+    if path is None or not (path / MANIFEST).exists():
+        return None
+    check(path, KIND, relevant(config))
+    if read_manifest(path)["status"] != "done":
+        return None
+    return Outcome(path, read_json(path / SUMMARY))
+
+
+def _open(config: FinetuneConfig) -> RunFolder | None:
+    """The run's folder on the first process. Where it is refused, the others are told."""
+    if not processes.is_first():
+        if processes.agree(0) == 0:
+            raise UserError(f"{config.out}: refused on process 0; its message says why")
+        return None
+    out = Path(config.out) if config.out else None
+    try:
+        folder = RunFolder.open(
+            out.parent if out else config.runs,
+            kind=KIND,
+            slug=Path(config.checkpoint).name,
+            config=relevant(config),
+            name=out.name if out else None,
+        )
+    except BaseException:
+        processes.agree(0)
+        raise
+    processes.agree(1)
+    return folder
+
+
+def _facts(setup: Setup) -> dict[str, Any]:
+    """What the run was begun with and must go on with."""
+    return {
+        "weights": setup.source.get("weights"),
+        "tokenizer": setup.tokenizer,
+        "data": digest(setup.data.facts),
+        "order": setup.pipeline.fingerprint,
+    }
+
+
+def _begin(folder: RunFolder, setup: Setup, provenance: dict[str, str] | None) -> None:
+    facts = _facts(setup)
+    before = {name: folder.manifest[name] for name in facts if name in folder.manifest}
+    changed = differences(before, facts) if before else []
+    if changed:
+        raise UserError(
+            f"{folder.path}: weights, tokenizer or data are not those this run began with: "
+            f"{'; '.join(changed)}"
+        )
+    folder.note(
+        **facts,
+        source=setup.source,
+        records=setup.data.facts,
+        parameters=setup.parameters,
+        leak=setup.leak,
+        leaky=setup.leaky,
+        provenance=provenance or {},
+    )
+
+
+def _train(
+    setup: Setup, path: Path, folder: RunFolder | None, observers: Observers, request: StopRequest
+) -> dict[str, Any]:
+    config = setup.config
+    store = StepStore(
+        path / CHECKPOINTS,
+        fence=None if folder is None else folder.fence,
+        is_writer=folder is not None,
+    )
+    keeper = Keeper(store, config.save, {**_facts(setup), "model": _model(setup)})
+    found = keeper.restore(setup.state)
+    state, progress = found or (keeper.drill(setup.state), Progress())
+    log = timing = None
+    if folder is not None:
+        log = MetricsLog(path / METRICS_LOG, progress.position)
+        timing = MetricsLog(path / TIMING_LOG)
+    observers.on_begin(_about(setup, path, progress))
+    loop = Loop(
+        setup,
+        keeper,
+        progress,
+        log=log,
+        timing=timing,
+        observers=observers,
+        speed=Speed(setup.decoder, setup.parameters, width=config.data.max_length),
+    )
+    loop.run(state, request)
+    if log is not None:
+        log.sync()
+    summary = summarise(setup, progress, loop.rules, store, loop.speed)
+    observers.on_end(summary)
+    return summary
+
+
+def _model(setup: Setup) -> dict[str, Any]:
+    """What `checkpoints.finetuned` needs to open a checkpoint as a language model."""
+    config = setup.config
+    low_rank = config.lora
+    return {
+        "kind": "full" if low_rank is None else "lora",
+        "base": {"path": config.checkpoint, "weights": setup.source.get("weights")},
+        "layout": config.layout,
+        "config": dataclasses.asdict(setup.decoder),
+        "lora": low_rank and {"rank": low_rank.rank, "alpha": low_rank.alpha, "dropout": 0.0},
+        "mask": config.mask,
+        "dtype": config.step.compute_dtype,
+    }
+
+
+def _about(setup: Setup, path: Path, progress: Progress) -> dict[str, Any]:
+    """What observers are told before the first line."""
+    config = setup.config
+    return {
+        "path": str(path),
+        "run": path.name,
+        "checkpoint": config.checkpoint,
+        "mask": config.mask,
+        "leaky": setup.leaky,
+        "step": progress.step,
+        "steps": config.steps,
+        "parameters": setup.parameters,
+        "data": setup.data.facts,
+        "config": relevant(config),
+    }
