@@ -35,9 +35,9 @@ def run(args: argparse.Namespace) -> int:
     from jaxablate.cli.convert import convert
     from jaxablate.cli.eval import show
     from jaxablate.cli.report import write_report
-    from jaxablate.experiments.tiny import write_tiny_model
     from jaxablate.evaluation.config import EvalConfig
     from jaxablate.evaluation.runner import run as evaluate
+    from jaxablate.experiments.tiny import write_tiny_model
 
     use_compile_cache()
     model, converted = args.out / f"model-{args.seed}", args.out / f"converted-{args.seed}"

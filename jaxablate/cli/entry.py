@@ -20,6 +20,8 @@ COMMANDS = {
     "convert": "Hugging Face folder or hub id to a verified jaxablate folder, or back",
     "eval": "score multiple-choice tasks under one or more masks",
     "finetune": "train a checkpoint under a mask, or LoRA factors on it",
+    "run": "evaluate and finetune a checkpoint in stages, with one report of them all",
+    "sweep": "finetune once for each value of a setting",
     "report": "turn run folders into one HTML page and its Markdown twin",
     "mask": "draw a mask as text or PNG",
     "probe": "measure on a checkpoint what a mask lets through",

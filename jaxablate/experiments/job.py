@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from jaxablate.core.config import relevant, resolved
+from jaxablate.core.config import differences, relevant, resolved
 from jaxablate.core.files import digest, read_json
 
 PLACED = ("checkpoint", "out", "runs")  # settings that the experiment decides
@@ -45,6 +45,11 @@ def _silent(sentence: str) -> None:
     del sentence
 
 
+def _nobody(trackers: Sequence[str]) -> Sequence[Any]:
+    del trackers
+    return ()
+
+
 @dataclass(frozen=True)
 class Hooks:
     """Who is told what while stages run.
@@ -52,12 +57,12 @@ class Hooks:
     Attributes:
         say: takes one sentence.
         progress: makes what an evaluation tells of its items; None is its own choice.
-        observers: makes what a finetuning tells of its steps.
+        observers: makes what a finetuning tells of its steps, from the names of its trackers.
     """
 
     say: Callable[[str], None] = _silent
     progress: Callable[[], Any] = field(default=lambda: None)
-    observers: Callable[[], Sequence[Any]] = field(default=lambda: ())
+    observers: Callable[[Sequence[str]], Sequence[Any]] = _nobody
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,9 +141,14 @@ class Job(abc.ABC):
                 return {**config, "checkpoint": str(path.relative_to(self.root))}
         return dict(config)
 
-    def matches(self, config: Mapping[str, Any]) -> bool:
-        """Whether a run of this config is this job's."""
-        return self.portable(config) == self.identity["config"]
+    def wanted(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """What the config of this job's run must be; `config` is that of a run there is."""
+        del config
+        return self.identity["config"]
+
+    def changes(self, config: Mapping[str, Any]) -> list[str]:
+        """How a run's config differs from this job's, one line each; empty if it is the job's."""
+        return differences(self.portable(config), self.wanted(config))
 
     def settings(self) -> dict[str, Any]:
         """Every setting that a stage can give, as YAML takes it."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxablate.core.config import differences, resolved
+from jaxablate.core.config import resolved
 from jaxablate.core.errors import UserError, unknown
 from jaxablate.core.files import digest
 from jaxablate.core.settings import Settings
@@ -79,6 +79,11 @@ class State(NamedTuple):
     earlier: str = ""
     changes: tuple[str, ...] = ()
 
+    def sentence(self) -> str:
+        """What changed."""
+        changes = "; ".join(self.changes) or "how its doses are written"
+        return f"settings changed since {self.earlier}, which is kept: {changes}"
+
 
 def make_plan(settings: Settings, root: str | Path | None = None) -> Plan:
     """The plan of an experiment's settings.
@@ -115,15 +120,15 @@ def state_of(job: Job) -> State:
     """What there is of a job in the experiment's folder."""
     if (job.path / MANIFEST).exists():
         manifest = read_manifest(job.path)
-        if manifest["kind"] == job.kind and job.matches(manifest["config"]):
+        if manifest["kind"] == job.kind and not job.changes(manifest["config"]):
             return State("done" if manifest.get("status") == "done" else "to resume")
-        changes = tuple(differences(job.portable(manifest["config"]), job.identity["config"]))
-        raise UserError(f"{job.path}: holds a run of another config: {'; '.join(changes)}")
+        changes = "; ".join(job.changes(manifest["config"]))
+        raise UserError(f"{job.path}: holds a run of another config: {changes}")
     earlier = _newest(job)
     if earlier is None:
         return State("new")
-    before = job.portable(read_manifest(earlier)["config"])
-    return State("changed", earlier.name, tuple(differences(before, job.identity["config"])))
+    changes = job.changes(read_manifest(earlier)["config"])
+    return State("changed", earlier.name, tuple(changes))
 
 
 def _newest(job: Job) -> Path | None:

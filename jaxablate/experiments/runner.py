@@ -21,7 +21,7 @@ from jaxablate.experiments.job import Hooks, Job
 from jaxablate.experiments.plan import Plan, State, state_of
 from jaxablate.experiments.spec import naming
 from jaxablate.runs.folder import MANIFEST, read_manifest
-from jaxablate.runs.lock import FolderLock
+from jaxablate.runs.lock import NAME, FolderLock
 
 EXPERIMENT = "experiment.json"
 FORMAT = 1
@@ -47,7 +47,7 @@ def run_experiment(
     """
     hooks = hooks or Hooks()
     jobs = plan.jobs(stages)
-    check(jobs)
+    check(plan, jobs)
     plan.root.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         stack.callback(FolderLock(plan.root).release)
@@ -60,8 +60,9 @@ def run_experiment(
     return Outcome(plan.root, page, text)
 
 
-def check(jobs: Sequence[Job]) -> dict[str, State]:
+def check(plan: Plan, jobs: Sequence[Job]) -> dict[str, State]:
     """The state of every job by name; raises `UserError` for what is wrong with one to run."""
+    _check_root(plan)
     states = {job.name: state_of(job) for job in jobs}
     for job in jobs:
         if states[job.name].word != "done":
@@ -69,6 +70,19 @@ def check(jobs: Sequence[Job]) -> dict[str, State]:
             with naming(f"stage {job.stage!r}"):
                 job.check()
     return states
+
+
+def _check_root(plan: Plan) -> None:
+    """The experiment's folder is new, or holds an experiment of this name."""
+    root = plan.root
+    if (root / EXPERIMENT).exists():
+        name = read_json(root / EXPERIMENT).get("name")
+        if name != plan.config.name:
+            raise UserError(f"{root}: holds experiment {name!r}, wanted {plan.config.name!r}")
+    elif root.exists():
+        others = sorted(path.name for path in root.iterdir() if path.name != NAME)
+        if others:
+            raise UserError(f"{root}: not an experiment and not empty (it has {others[0]!r})")
 
 
 def _check_outside(job: Job) -> None:
@@ -102,8 +116,7 @@ def _run_job(job: Job, what: str, hooks: Hooks) -> None:
         hooks.say(f"{what}: done before ({job.run})")
         return
     if state.word == "changed":
-        changes = "; ".join(state.changes) or "the same settings in another order"
-        hooks.say(f"{what}: settings changed since {state.earlier}, which is kept: {changes}")
+        hooks.say(f"{what}: {state.sentence()}")
     begun = " goes on" if state.word == "to resume" else ""
     hooks.say(f"{what}{begun}: {job.title or job.default_title()} ({job.run})")
     with naming(f"stage {job.stage!r}"):

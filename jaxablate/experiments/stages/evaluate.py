@@ -55,13 +55,12 @@ class EvaluateJob(Job):
         levels = ", ".join(map(str, counts)) if counts else "none to all"
         return f"{self.dose.mask} in {levels} {self.dose.axis}, else {self.dose.other}"
 
-    def matches(self, config: Mapping[str, Any]) -> bool:
-        """Whether a run of this config is this job's; masks of a dose depend on the model."""
+    def wanted(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Config of this job's run; how many masks a dose of all has depends on the model."""
         masks = config.get("masks")
-        if self.dose is None or not isinstance(masks, list):
-            return super().matches(config)
-        expected = {**self.identity["config"], "masks": masks}
-        return self.portable(config) == expected and masks == list(self.dose.masks(len(masks) - 1))
+        if self.dose is None or self.dose.counts or not isinstance(masks, list):
+            return super().wanted(config)
+        return {**self.identity["config"], "masks": list(self.dose.masks(len(masks) - 1))}
 
     def check(self) -> None:
         """Masks, and whether the data is there."""

@@ -7,6 +7,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from jaxablate.data.sft_config import check_data
 from jaxablate.experiments.guard import refuse_leak
 from jaxablate.experiments.job import Checkpoint, Hooks, Job
 from jaxablate.experiments.spec import Stage
@@ -44,13 +45,14 @@ class FinetuneJob(Job):
         """Masks, and whether the data is there."""
         if not self.config.allow_leaky:
             refuse_leak(self.config.mask)
+        check_data(self.config.data)
 
     def execute(self, hooks: Hooks) -> None:
         """Train, or go on."""
         from jaxablate.training.finetune import finetune
 
         config = dataclasses.replace(self.config, out=str(self.path))
-        finetune(config, provenance=self.provenance, observers=hooks.observers())
+        finetune(config, provenance=self.provenance, observers=hooks.observers(config.trackers))
 
     def entry(self) -> dict[str, Any]:
         """The job in experiment.json, with its place in a sweep of numbers."""
