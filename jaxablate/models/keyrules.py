@@ -98,16 +98,29 @@ def rules_of(config: DecoderConfig) -> list[KeyRule]:
     return [rule for rule in RULES if not rule.needs or getattr(config, rule.needs)]
 
 
-_AXES_BY_PATH = {rule.ours.replace("{i}/", ""): rule.axes for rule in RULES}
+def _axes_by_path() -> dict[str, Axes]:
+    axes = {rule.ours.replace("{i}/", ""): rule.axes for rule in RULES}
+    for path, (out, *rest) in list(axes.items()):
+        if path.startswith("layers/") and rest:
+            projection = path.removesuffix("weight")
+            axes |= {f"{projection}lora_a": (None, *rest), f"{projection}lora_b": (out, None)}
+    return axes
+
+
+_AXES_BY_PATH = _axes_by_path()
 
 
 def logical_axes(path: str) -> Axes:
     """What each axis of the weight at `path` means; the axis of stacked layers has no name.
 
+    The factors of a low-rank update have the axes of the weight beside them, and the rank.
+
     >>> logical_axes("layers/3/attention/q/weight")
     ('heads', 'embed')
     >>> logical_axes("layers/attention/q/weight")
     (None, 'heads', 'embed')
+    >>> logical_axes("layers/3/attention/q/lora_a"), logical_axes("layers/3/attention/q/lora_b")
+    ((None, 'embed'), ('heads', None))
     """
     parts = path.split("/")
     if parts[0] != "layers":

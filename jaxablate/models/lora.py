@@ -6,7 +6,7 @@ of the decoder, so that a gradient with respect to them is `jax.grad` of an ordi
 
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import NamedTuple
@@ -14,13 +14,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 from jaxtyping import Array, Float
 
 from jaxablate.core.errors import UserError, unknown
 from jaxablate.models.config import DecoderConfig
 from jaxablate.models.decoder import Block, Decoder, abstract
 from jaxablate.models.layers import Linear, LowRank
-from jaxablate.models.layout import by_path
+from jaxablate.models.layout import build, by_path, weights
 
 # Name of a target -> the projection's path inside a block.
 PROJECTIONS = {
@@ -63,6 +64,36 @@ class LoRA:
         return self.alpha / self.rank
 
 
+def flatten(lora: LoRA) -> dict[str, Array]:
+    """The factors by paths such as "layers/3/attention/q/lora_a", as training names its weights."""
+    return {
+        f"{path}/{name}": factor
+        for path, factors in lora.factors.items()
+        for name, factor in factors._asdict().items()
+    }
+
+
+def unflatten(
+    arrays: Mapping[str, Array], *, rank: int, alpha: float, dropout: float = 0.0
+) -> LoRA:
+    """The LoRA of `flatten`'s arrays.
+
+    Raises:
+        UserError: for a path that is no factor's, or a factor without the other one.
+    """
+    pairs: dict[str, dict[str, Array]] = {}
+    for path, array in arrays.items():
+        target, _, name = path.rpartition("/")
+        if name not in Factors._fields:
+            raise UserError(f"{path!r} is no factor of a LoRA; wanted <target>/lora_a or lora_b")
+        pairs.setdefault(target, {})[name] = array
+    alone = next((target for target, pair in pairs.items() if len(pair) < 2), None)
+    if alone is not None:
+        raise UserError(f"LoRA target {alone} has only {', '.join(pairs[alone])}")
+    factors = {target: Factors(**pair) for target, pair in pairs.items()}
+    return LoRA(factors=factors, rank=rank, alpha=alpha, dropout=dropout)
+
+
 def split_path(path: str) -> tuple[int, str]:
     """The layer and the projection of a target.
 
@@ -80,8 +111,8 @@ def split_path(path: str) -> tuple[int, str]:
 @cache
 def shapes(config: DecoderConfig) -> dict[str, tuple[int, int]]:
     """(out, in) of every projection, read off the decoder itself; nothing is allocated."""
-    weights = by_path(abstract(config, dtype="float32", layout="scan"))
-    found = {name: weights[f"layers/{name}/weight"].shape for name in PROJECTIONS.values()}
+    arrays = by_path(abstract(config, dtype="float32", layout="scan"))
+    found = {name: arrays[f"layers/{name}/weight"].shape for name in PROJECTIONS.values()}
     return {name: (out, size_in) for name, (_, out, size_in) in found.items()}
 
 
@@ -119,6 +150,39 @@ def attach(decoder: Decoder, lora: LoRA, *, dropout_key: Array | None = None) ->
         update = LowRank(*factors, scale=lora.scale, dropout=lora.dropout, key=key)
         linear.update = nnx.data(update)
     return attached
+
+
+def merge(decoder: Decoder, lora: LoRA) -> Decoder:
+    """The decoder with W + scale * B A as weights: summed in float32, kept in W's dtype."""
+    return _shift(decoder, lora, lora.scale)
+
+
+def unmerge(decoder: Decoder, lora: LoRA) -> Decoder:
+    """Takes a merged update out again, up to the rounding of the merged weights.
+
+    Where the exact weights are needed, keep the decoder that was merged: `merge` leaves it alone.
+    """
+    return _shift(decoder, lora, -lora.scale)
+
+
+def _shift(decoder: Decoder, lora: LoRA, scale: float) -> Decoder:
+    check_fits(lora, decoder.config)
+    arrays = weights(decoder)
+    if decoder.layout == "scan":
+        updates = {f"layers/{p}": stacked(lora, p, decoder.config) for p in targeted(lora)}
+    else:
+        updates = lora.factors
+    for path, factors in updates.items():
+        arrays[f"{path}/weight"] = _shifted(arrays[f"{path}/weight"], factors, scale)
+    return build(decoder.config, arrays, layout=decoder.layout)
+
+
+def _shifted(
+    weight: Float[Array, "*stack out in"], factors: Factors, scale: float
+) -> Float[Array, "*stack out in"]:
+    lora_a, lora_b = (factor.astype(jnp.float32) for factor in factors)
+    change = scale * jnp.matmul(lora_b, lora_a, precision=lax.Precision.HIGHEST)
+    return (weight.astype(jnp.float32) + change).astype(weight.dtype)
 
 
 def targeted(lora: LoRA) -> list[str]:

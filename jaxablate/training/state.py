@@ -86,11 +86,14 @@ def _cast(weight: Any, dtype: str, sharding: Sharding) -> Array:
 
 
 def weight_placement(mesh: Mesh | None) -> Callable[[str, tuple[int, ...]], Sharding]:
-    """Where a weight lives: a decoder's by its logical axes, any other whole on every device."""
+    """Where a weight lives: a decoder's or its low-rank factors' by their logical axes.
+
+    Any other is whole on every device.
+    """
 
     def where(path: str, shape: tuple[int, ...]) -> Sharding:
-        is_decoders = path.endswith(("/weight", "/bias"))
-        return sharding_for(path, shape, mesh) if is_decoders else whole(mesh)
+        has_axes = path.endswith(("/weight", "/bias", "/lora_a", "/lora_b"))
+        return sharding_for(path, shape, mesh) if has_axes else whole(mesh)
 
     return where
 
