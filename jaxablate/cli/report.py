@@ -1,6 +1,7 @@
-"""Turn run folders into one self-contained HTML page and its Markdown twin.
+"""Turn run folders, or an experiment's folder, into one self-contained HTML page and Markdown.
 
-Every number comes from the folders. A run that was stopped is named and kept out of the tables.
+Every number comes from the folders. A run without results is named and kept out of the tables.
+Finetuning runs among the folders add what was trained: losses, stop reasons, what was recovered.
 """
 
 import argparse
@@ -15,18 +16,22 @@ EXAMPLES = """
 jaxablate report runs/qwen
 jaxablate report runs/qwen --baseline prefix_lm --out qwen-report
 jaxablate report runs/qwen runs/llama --out both
+jaxablate report runs/tiny
+jaxablate report runs/base runs/sft runs/sft-eval --compare --out sft
 jaxablate report runs/base runs/tuned --compare --title "Tuned against base" --out tuned
 """
 
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments."""
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of an evaluation")
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="folder of a run or of an experiment"
+    )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="NAME",
-        help="writes NAME.html and NAME.md (default, for one run: RUN/report)",
+        help="writes NAME.html and NAME.md (default, for one folder: in it, as report)",
     )
     parser.add_argument("--title", help="heading (default: the checkpoints)")
     parser.add_argument(
@@ -60,29 +65,55 @@ def write_report(
     compare: bool = False,
 ) -> tuple[Path, Path]:
     """The page and its Markdown twin; returns their paths."""
-    from jaxablate.core.files import write_atomic
-    from jaxablate.reports.build import build_view
-    from jaxablate.reports.load import load_run
-    from jaxablate.reports.render import html, markdown
+    from jaxablate.reports.experiment import is_experiment
+    from jaxablate.reports.experiment import write_report as write_experiment
+    from jaxablate.reports.render import write_pages
 
+    name = _stem(out) if out else None
+    if any(is_experiment(folder) for folder in folders):
+        if len(folders) > 1 or compare or baseline:
+            raise UserError(
+                "report: an experiment is reported alone, without --compare and --baseline; its "
+                "experiment.json says what is compared"
+            )
+        return write_experiment(folders[0], name, title=title)
     if compare and len(folders) < 2:
         raise UserError("report: --compare needs two or more runs, got 1")
     if out is None and len(folders) > 1:
         raise UserError(f"report: give --out for a report of {len(folders)} runs")
-    runs = [load_run(folder) for folder in folders]
-    names = dict.fromkeys(Path(str(run.config.get("checkpoint", "?"))).name for run in runs)
-    view = build_view(
-        runs,
-        title=title or f"{', '.join(names)} under attention masks",
-        baseline=baseline,
-        compare=compare,
-    )
-    name = out or Path(folders[0]) / "report"
-    if name.suffix in (".html", ".md"):
-        name = name.with_suffix("")
-    page, text = name.with_name(f"{name.name}.html"), name.with_name(f"{name.name}.md")
-    rendered = html(view), markdown(view)
-    page.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(page, rendered[0])
-    write_atomic(text, rendered[1])
-    return page, text
+    rendered = _render_runs(folders, title=title, baseline=baseline, compare=compare)
+    return write_pages(name or Path(folders[0]) / "report", *rendered)
+
+
+def _render_runs(
+    folders: Sequence[str | Path], *, title: str | None, baseline: str | None, compare: bool
+) -> tuple[str, str]:
+    """Page and Markdown of run folders; finetuning runs among them tell what was trained."""
+    from jaxablate.reports.build import build_view
+    from jaxablate.reports.finetune import KIND, load_finetune
+    from jaxablate.reports.load import load_run
+    from jaxablate.reports.overview import build_overview
+    from jaxablate.reports.render import experiment_html, experiment_markdown, html, markdown
+    from jaxablate.reports.study import study_of
+    from jaxablate.runs.folder import read_manifest
+
+    trained = {
+        folder: load_finetune(folder)
+        for folder in folders
+        if Path(folder).is_dir() and read_manifest(folder)["kind"] == KIND
+    }
+    runs = [load_run(folder) for folder in folders if folder not in trained]
+    every = (*trained.values(), *runs)
+    names = dict.fromkeys(Path(str(run.config.get("checkpoint", "?"))).name for run in every)
+    if trained:
+        heading = title or f"{', '.join(names)} finetuned under attention masks"
+        study = study_of(runs, list(trained.values()), title=heading, baseline=baseline)
+        overview = build_overview(study)
+        return experiment_html(overview), experiment_markdown(overview)
+    heading = title or f"{', '.join(names)} under attention masks"
+    view = build_view(runs, title=heading, baseline=baseline, compare=compare)
+    return html(view), markdown(view)
+
+
+def _stem(out: Path) -> Path:
+    return out.with_suffix("") if out.suffix in (".html", ".md") else out

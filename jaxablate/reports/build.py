@@ -5,8 +5,10 @@ from typing import TypeVar
 
 from jaxablate.core.errors import UserError, unknown
 from jaxablate.reports import facts
-from jaxablate.reports.compare import LEAKY, Cell, differences, estimate, macro, macro_differences
-from jaxablate.reports.load import MaskResult, Run, TaskResult
+from jaxablate.reports.appendix import appendix
+from jaxablate.reports.compare import Cell, differences, macro, macro_differences, task_result
+from jaxablate.reports.finetune import stop_rule
+from jaxablate.reports.load import MaskResult, Run
 from jaxablate.reports.view import Condition, Difference, Result, View
 
 Row = TypeVar("Row", Result, Difference)
@@ -37,11 +39,13 @@ def build_view(
         warnings=(*facts.warnings(runs), *_leaky_baselines(cells)),
         conditions=tuple(cell.condition for cell in cells),
         tasks=tasks,
-        results=_by_task(tasks, (_result(c, task) for c in cells for task in c.result.tasks)),
+        results=_by_task(
+            tasks, (task_result(c.condition, task) for c in cells for task in c.result.tasks)
+        ),
         differences=_by_task(tasks, differences(cells, compare)),
         macro=tuple(macro(cell) for cell in cells),
         macro_differences=tuple(macro_differences(cells, compare)),
-        runs=tuple(facts.appendix(run) for run in runs),
+        runs=tuple(appendix(run) for run in runs),
         methods=facts.methods(done),
     )
 
@@ -67,6 +71,7 @@ def _cells(runs: Sequence[Run], baseline: str | None, compare: bool) -> list[Cel
                 index=len(cells),
                 leaky=result.leaky,
                 baseline=is_base,
+                stopped=stop_rule(run.manifest),
             )
             cells.append(Cell(condition, run, result))
     return cells
@@ -97,17 +102,3 @@ def _task_names(runs: Sequence[Run]) -> tuple[str, ...]:
 def _by_task(tasks: Sequence[str], values: Iterable[Row]) -> tuple[Row, ...]:
     """In the order of the tasks; conditions keep theirs within one."""
     return tuple(sorted(values, key=lambda value: tasks.index(value.task)))
-
-
-def _result(cell: Cell, task: TaskResult) -> Result:
-    measure = task.measure
-    return Result(
-        condition=cell.condition,
-        task=task.name,
-        num_items=measure["n"],
-        accuracy=estimate(measure),
-        chance=float(task.values["chance_per_item"]),
-        corrected=estimate(measure["chance_corrected"]),
-        verdict=LEAKY if cell.condition.leaky else measure["verdict"],
-        notes=tuple(facts.notes(task)),
-    )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxablate.core.errors import UserError
+from jaxablate.reports import facts
 from jaxablate.reports.load import MaskResult, Run, TaskResult
 from jaxablate.reports.view import Condition, Difference, Estimate, Result
 from jaxablate.runs import statistics
@@ -83,8 +84,13 @@ def _compared(cells: Sequence[Cell], compare: bool) -> list[tuple[Cell, Cell]]:
 
 def differences(cells: Sequence[Cell], compare: bool) -> list[Difference]:
     """Each condition against its baseline on each task."""
+    return task_differences(_compared(cells, compare))
+
+
+def task_differences(pairs: Sequence[tuple[Cell, Cell]]) -> list[Difference]:
+    """First cell of each pair against the second on each task; one family for Holm's correction."""
     found = []
-    for cell, base in _compared(cells, compare):
+    for cell, base in pairs:
         settings = _bootstrap(base.run)
         for pair in _pairs(cell, base):
             leaky = cell.condition.leaky
@@ -102,6 +108,7 @@ def differences(cells: Sequence[Cell], compare: bool) -> list[Difference]:
                     leaky or not pair.skilled,
                     statistics.retention(pair.table, pair.chance, **settings),
                 ),
+                against=base.condition,
             )
             found.append(difference)
     return _adjust(found)
@@ -124,10 +131,11 @@ def _adjust(differences: Sequence[Difference]) -> list[Difference]:
 
 def macro_differences(cells: Sequence[Cell], compare: bool) -> list[Difference]:
     """Each condition against its baseline over all tasks they share."""
-    return [_macro_difference(cell, base) for cell, base in _compared(cells, compare)]
+    return [macro_difference(cell, base) for cell, base in _compared(cells, compare)]
 
 
-def _macro_difference(cell: Cell, base: Cell) -> Difference:
+def macro_difference(cell: Cell, base: Cell) -> Difference:
+    """A condition against another over all tasks they share."""
     pairs = _pairs(cell, base)
     if not pairs:
         raise UserError(f"{cell.condition.label} has no task in common with its baseline")
@@ -147,6 +155,7 @@ def _macro_difference(cell: Cell, base: Cell) -> Difference:
         verdict=LEAKY if leaky else f"interval {zero} zero",
         recovery=_maybe(leaky, over_tasks(_ratio_above(0.0))),
         retention=_maybe(leaky or not skilled, over_tasks(_ratio_above(chance))),
+        against=base.condition,
     )
 
 
@@ -193,6 +202,21 @@ def macro(cell: Cell) -> Result:
         chance=chance,
         corrected=estimate(values["chance_corrected"]),
         verdict=LEAKY if cell.condition.leaky else verdict,
+    )
+
+
+def task_result(condition: Condition, task: TaskResult) -> Result:
+    """A condition on one task."""
+    measure = task.measure
+    return Result(
+        condition=condition,
+        task=task.name,
+        num_items=measure["n"],
+        accuracy=estimate(measure),
+        chance=float(task.values["chance_per_item"]),
+        corrected=estimate(measure["chance_corrected"]),
+        verdict=LEAKY if condition.leaky else measure["verdict"],
+        notes=tuple(facts.notes(task)),
     )
 
 

@@ -1,7 +1,5 @@
 """Evaluation runs as their folders tell them. A folder may come from anybody, so it is checked."""
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +8,7 @@ from typing import Any
 
 from jaxablate.core.errors import UserError
 from jaxablate.core.files import read_json
+from jaxablate.reports.shapes import match, read_lines
 from jaxablate.runs.folder import METRICS, RECORDS, read_manifest
 
 KIND = "evaluate"
@@ -37,7 +36,7 @@ class TaskResult:
         """Whether each item was answered rightly, from the records."""
         path = self.folder / RECORDS / Path(self.values["records"]).name
         found = {}
-        for record in _read_lines(path):
+        for record in read_lines(path):
             try:
                 answer = record["predictions"][self.values["accuracy_by"]]
                 found[str(record["id"])] = answer == record["label"]
@@ -133,39 +132,11 @@ _RESULT = {"name": str, "mask": str, "leaky": bool, "tasks": list, "macro": {"pr
 
 def _check(metrics: Any, path: Path) -> None:
     """Refuse metrics in which something that is shown is missing or of another kind."""
-    _match(metrics, {"results": list}, "", path)
+    match(metrics, {"results": list}, "", path)
     for index, result in enumerate(metrics["results"]):
         at = f"results[{index}]"
-        _match(result, _RESULT, at, path)
+        match(result, _RESULT, at, path)
         for place, task in enumerate(result["tasks"]):
             here = f"{at}.tasks[{place}]"
-            _match(task, _TASK, here, path)
-            _match(task["measures"], {task["accuracy_by"]: _MEASURE}, f"{here}.measures", path)
-
-
-def _match(value: Any, shape: Any, at: str, path: Path) -> None:
-    if isinstance(shape, dict):
-        if not isinstance(value, dict):
-            raise UserError(f"{path}: {at or 'the file'} must be a table, got {value!r:.60}")
-        for key, inner in shape.items():
-            if key not in value:
-                raise UserError(f"{path}: {at or 'the file'} has no {key!r}")
-            _match(value[key], inner, f"{at}.{key}" if at else key, path)
-    elif not _is(value, shape):
-        raise UserError(f"{path}: {at} must be of type {shape.__name__}, got {value!r:.60}")
-
-
-def _is(value: Any, kind: type) -> bool:
-    if kind is float:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return number and math.isfinite(value)
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-
-
-def _read_lines(path: Path) -> list[Any]:
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except OSError as error:
-        raise UserError(f"{path}: {(error.strerror or str(error)).lower()}") from None
-    except (ValueError, RecursionError):
-        raise UserError(f"{path}: a line is not JSON") from None
+            match(task, _TASK, here, path)
+            match(task["measures"], {task["accuracy_by"]: _MEASURE}, f"{here}.measures", path)

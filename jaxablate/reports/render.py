@@ -1,12 +1,18 @@
 """A view as one HTML page that loads nothing, and as Markdown. Every value is escaped."""
 
+from collections.abc import Iterable
 from functools import cache
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from jaxablate.core.files import write_atomic
 from jaxablate.core.text import visible
+from jaxablate.reports.experiment_view import Overview
 from jaxablate.reports.view import View
 
 # Characters that begin markup in Markdown or HTML, or end a table cell.
@@ -23,6 +29,25 @@ def markdown(view: View) -> str:
     return _environment(markdown=True).get_template("report.md.jinja").render(view=view)
 
 
+def experiment_html(view: Overview) -> str:
+    """The page of an experiment."""
+    return _environment(markdown=False).get_template("experiment.html.jinja").render(view=view)
+
+
+def experiment_markdown(view: Overview) -> str:
+    """The same as Markdown."""
+    return _environment(markdown=True).get_template("experiment.md.jinja").render(view=view)
+
+
+def write_pages(name: Path, page: str, text: str) -> tuple[Path, Path]:
+    """Write `name`.html and `name`.md; returns their paths."""
+    paths = name.with_name(f"{name.name}.html"), name.with_name(f"{name.name}.md")
+    name.parent.mkdir(parents=True, exist_ok=True)
+    for path, content in zip(paths, (page, text), strict=True):
+        write_atomic(path, content)
+    return paths
+
+
 @cache
 def _environment(*, markdown: bool) -> Environment:
     environment = Environment(
@@ -34,7 +59,10 @@ def _environment(*, markdown: bool) -> Environment:
         finalize=_markdown_value if markdown else _html_value,
     )
     environment.filters["raw"] = Markup
-    environment.globals.update(percent=_percent, p_value=_p_value, bounded=_bounded)
+    environment.filters["groups"] = _groups
+    environment.globals.update(
+        percent=_percent, p_value=_p_value, bounded=_bounded, grouped="{:,}".format
+    )
     return environment
 
 
@@ -79,3 +107,8 @@ def _bounded(value: float) -> str:
     if abs(value) > 99:
         return "> 99" if value > 0 else "< -99"
     return f"{value:.2f}"
+
+
+def _groups(rows: Iterable[Any], path: str) -> list[tuple[Any, list[Any]]]:
+    """Neighbouring rows that agree in an attribute such as "model.name", with its value."""
+    return [(key, list(group)) for key, group in groupby(rows, attrgetter(path))]

@@ -26,7 +26,11 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """One mask of one run: a row of every table, a colour and a marker of every figure."""
+    """One mask of one run: a row of every table, a colour and a marker of every figure.
+
+    `model` and `mask` are what was scored and how, in a report with trained models. `stopped` is
+    the rule that ended the model's training early, or empty.
+    """
 
     label: str
     algebra: str
@@ -34,6 +38,9 @@ class Condition:
     index: int
     leaky: bool
     baseline: bool
+    model: str = ""
+    mask: str = ""
+    stopped: str = ""
 
     @property
     def colour(self) -> int:
@@ -65,7 +72,7 @@ class Difference:
     """A condition against the baseline on the same questions.
 
     `recovery` is the ratio of the accuracies, `retention` that of what lies above chance; the
-    latter needs a baseline above chance.
+    latter needs a baseline above chance. `against` is the baseline.
     """
 
     condition: Condition
@@ -77,6 +84,7 @@ class Difference:
     verdict: str
     recovery: Estimate | None
     retention: Estimate | None
+    against: Condition | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

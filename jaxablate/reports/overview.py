@@ -1,0 +1,191 @@
+"""A study as the view of its report."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxablate.core.errors import UserError
+from jaxablate.reports import facts, findings
+from jaxablate.reports.appendix import appendix, finetune_appendix
+from jaxablate.reports.compare import macro
+from jaxablate.reports.doses import dose_responses
+from jaxablate.reports.experiment_view import Overview
+from jaxablate.reports.finetune import GAP, GAP_SHARE, FinetuneRun
+from jaxablate.reports.learning import curves, finished, losses, sweeps, training
+from jaxablate.reports.load import Run
+from jaxablate.reports.matrix import Matrix, build_matrix
+from jaxablate.reports.study import Study
+
+# Settings in which the evaluations of one experiment should agree.
+COMPARED = ("variant", "split", "limit", "subset", "dtype", "bos", "boundary")
+# An absolute path that stands by itself; what it is called is a fact, where it lies is not.
+_PLACE = re.compile(r"""(^|(?<=[\s"'=(\[]))/(?:[^\s/"',;]+/)*([^\s/"',;]+)/?""")
+
+
+def build_overview(study: Study, *, root: Path | None = None) -> Overview:
+    """The report of a study.
+
+    Args:
+        study: what was trained and scored.
+        root: folder of the experiment; paths in it are shown relative to it.
+
+    Raises:
+        UserError: when no run is done, or runs that are compared answered different questions.
+    """
+    runs = [one.run for one in study.scored]
+    trained = [model.run for model in study.models if model.run]
+    _check_runs(runs, trained)
+    matrix = build_matrix(study)
+    return Overview(
+        title=study.title,
+        lead=_lead(study, matrix),
+        warnings=tuple(_placed(line, root) for line in _warnings(study, matrix, runs, trained)),
+        summary=findings.summary(matrix) if matrix.cells else (),
+        criteria=findings.criteria(matrix),
+        models=matrix.models,
+        columns=matrix.columns,
+        tasks=matrix.tasks,
+        results=tuple(matrix.results()),
+        macro=tuple(macro(cell) for cell in matrix.cells),
+        kept=tuple(matrix.kept()),
+        recovery_goal=study.criteria.recovery,
+        comparisons=matrix.comparisons(),
+        training=training(study.models),
+        losses=losses(study.models),
+        curves=curves(study.models),
+        doses=dose_responses(study.scored),
+        sweeps=sweeps(study.models),
+        runs=tuple(_without_places(entry, root) for entry in _appendix(runs, trained)),
+        facts=study.facts,
+        methods=_methods(runs, trained),
+    )
+
+
+def _check_runs(runs: Sequence[Run], trained: Sequence[FinetuneRun]) -> None:
+    every = [*runs, *trained]
+    places = [run.path.resolve() for run in every]
+    twice = next((place for place in places if places.count(place) > 1), None)
+    if twice is not None:
+        raise UserError(f"{twice}: is given twice")
+    if not any(run.results for run in runs) and not any(run.summary for run in trained):
+        states = ", ".join(f"{run.id} is {run.status}" for run in every)
+        raise UserError(f"no finished run to report: {states or 'there is none at all'}")
+
+
+def _lead(study: Study, matrix: Matrix) -> str:
+    runs = len(study.scored) + sum(model.run is not None for model in study.models)
+    counts = (
+        (len(matrix.models), "model"),
+        (len(matrix.columns), "mask"),
+        (len(matrix.tasks), "task"),
+        (runs, "run folder"),
+    )
+    words = [f"{number} {what}{'' if number == 1 else 's'}" for number, what in counts]
+    return f"{', '.join(words[:-1])}, from {words[-1]}."
+
+
+def _warnings(
+    study: Study, matrix: Matrix, runs: Sequence[Run], trained: Sequence[FinetuneRun]
+) -> Iterator[str]:
+    for run in (*runs, *trained):
+        if run.status != "done":
+            yield f"Run {run.id} is {run.status}: it has no results yet and is in no table."
+    for model, run in finished(study.models):
+        told = run.summary
+        if run.stopped:
+            steps = f"{told['steps_done']} of {told['steps_planned']} steps"
+            why = told.get("sentence") or ""
+            yield (
+                f"STOPPED: {model.name} ended after {steps} by the rule {run.stopped}. {why}"
+            ).rstrip()
+        if told["leaky"]:
+            yield (
+                f"LEAKY: {model.name} was trained under {told['mask']}, where a token can see its "
+                "own target; its training loss does not measure skill."
+            )
+    leaky = [column.mask for column in matrix.columns if column.leaky]
+    if leaky:
+        yield (
+            f"LEAKY: under {', '.join(leaky)} an answer can see itself, so the score does not "
+            "measure skill. Such scores are shown and never compared."
+        )
+    yield from _matrix_warnings(study, matrix)
+    done = [run for run in runs if run.results]
+    if any(run.config.get("variant") == "compat" for run in done):
+        yield (
+            "Tasks are asked in the wording of an earlier study (compat); the numbers are not "
+            "comparable with published ones."
+        )
+    parts = dict.fromkeys(f"{task}: {part}" for run in done for task, part in facts.small(run))
+    yield from parts
+    yield from facts.differing(done, COMPARED)
+
+
+def _matrix_warnings(study: Study, matrix: Matrix) -> Iterator[str]:
+    """What makes cells of the matrix unlike each other."""
+    tasks = {cell.condition.label: {t.name for t in cell.result.tasks} for cell in matrix.cells}
+    for label, names in tasks.items():
+        missing = [task for task in matrix.tasks if task not in names]
+        if missing:
+            yield f"{label} lacks {', '.join(missing)}: its mean over tasks is of fewer tasks."
+    scored = [one for one in study.scored if one.dose is None]
+    found = [(one.model.name, r.values["mask"]) for one in scored for r in one.run.results]
+    for name, algebra in dict.fromkeys(key for key in found if found.count(key) > 1):
+        yield f"{name} was scored more than once under {algebra}; the first run is shown."
+    weights = dict.fromkeys(
+        str(one.run.manifest.get("weights"))
+        for one in study.scored
+        if one.model.run is None and one.run.results and one.model.name == study.models[0].name
+    )
+    if len(weights) > 1:
+        yield f"The runs of the base scored {len(weights)} different sets of weights."
+
+
+def _appendix(runs: Sequence[Run], trained: Sequence[FinetuneRun]) -> list[dict[str, Any]]:
+    return [
+        *(finetune_appendix(run) for run in trained),
+        *(appendix(run, timed=False) for run in runs),
+    ]
+
+
+def _without_places(entry: dict[str, Any], root: Path | None) -> dict[str, Any]:
+    shown = tuple((name, _placed(text, root)) for name, text in entry["facts"])
+    return {**entry, "facts": shown}
+
+
+def _placed(text: str, root: Path | None) -> str:
+    """A text with paths relative to the experiment; of others only the last part is kept.
+
+    >>> _placed("data: /home/me/sets/alpaca, runs/a/b", None)
+    'data: .../alpaca, runs/a/b'
+    """
+    for folder in (root, root.resolve()) if root else ():
+        text = text.replace(f"{folder.as_posix().rstrip('/')}/", "")
+    return _PLACE.sub(r".../\2", text)
+
+
+def _methods(runs: Sequence[Run], trained: Sequence[FinetuneRun]) -> tuple[str, ...]:
+    scored = [run for run in runs if run.results]
+    lines = list(facts.methods(scored))[:3] if scored else []
+    if scored:
+        lines += [
+            "Differences are paired: the same questions to both. Per task: exact McNemar test, "
+            "p (Holm) corrected for all comparisons of this report. Over all tasks: the bootstrap "
+            "interval. Leaky scores take no part.",
+            "Recovery is the accuracy as a share of the baseline's. Kept above chance is the same "
+            "of what lies above chance. Neither has a meaning where the baseline is not above "
+            "chance, and then neither is given.",
+            "A criterion is met, or not met, when the whole 95 % interval says so; otherwise it is "
+            "not distinguishable.",
+        ]
+    if trained:
+        lines += [
+            "Losses are in nats a token, token-weighted, over held-out responses. Token by token: "
+            "the starts of some responses read through the cache, where nothing can be seen that "
+            "is not there yet. The gap is that loss minus the loss of the same tokens in one pass. "
+            f"A gap above {GAP:g} nats and {GAP_SHARE:.0%} is a leak, not skill.",
+            "Intervals are over questions. They say nothing about the spread between training "
+            "runs with other seeds; each arm here is one run unless the tables show more.",
+        ]
+    return (*lines, "Every number comes from the run folders named below.")

@@ -1,0 +1,113 @@
+"""Which models were trained, which runs scored them, and what was to be shown."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxablate.core.errors import UserError
+from jaxablate.reports.finetune import FinetuneRun, finetuned_from
+from jaxablate.reports.load import Run
+
+BASE = "base"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dose:
+    """Masks of one run that differ in how many layers or heads are ablated."""
+
+    axis: str
+    counts: tuple[int, ...]
+    masks: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A finetuning run's place in a sweep: the setting that varies, and its value there."""
+
+    setting: str
+    value: float | int | str
+    group: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The base (no run), or what a finetuning run made of it."""
+
+    name: str
+    title: str
+    run: FinetuneRun | None = None
+    sweep: Sweep | None = None
+
+    @property
+    def stopped(self) -> str:
+        """The rule that ended its training early, or empty."""
+        return self.run.stopped if self.run else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """An evaluation run and the model that it scored."""
+
+    model: Model
+    run: Run
+    title: str = ""
+    dose: Dose | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Criteria:
+    """What counts as success; None where nothing was declared.
+
+    Attributes:
+        recovery: least share of the baseline's accuracy after finetuning.
+        gain: least gain over the ablated base.
+        regression_margin: most that may be lost under the baseline's mask.
+        tuned: the model that is judged.
+        mask: the ablation; empty takes the first honest mask beside the baseline's.
+        baseline_mask: mask of the baseline.
+    """
+
+    recovery: float | None = None
+    gain: float | None = None
+    regression_margin: float | None = None
+    tuned: str = ""
+    mask: str = ""
+    baseline_mask: str = "causal"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """All that a report tells of: the base first among the models."""
+
+    title: str
+    models: tuple[Model, ...]
+    scored: tuple[Scored, ...]
+    criteria: Criteria = Criteria()
+    facts: tuple[tuple[str, str], ...] = ()
+
+
+def study_of(
+    runs: Sequence[Run], finetunes: Sequence[FinetuneRun], *, title: str, baseline: str | None
+) -> Study:
+    """The study that loose run folders make up; an evaluation's manifest names its model.
+
+    Raises:
+        UserError: for an evaluation of a finetuned model whose run is not among those given.
+    """
+    models = {run.id: Model(name=run.id, title=run.id, run=run) for run in finetunes}
+    if len(models) < len(finetunes):
+        raise UserError("two finetuning runs have the same name; rename one of the folders")
+    base = Model(name=BASE, title=BASE)
+    scored = tuple(Scored(model=_model_of(run, base, models), run=run) for run in runs)
+    criteria = Criteria(baseline_mask=baseline) if baseline else Criteria()
+    return Study(title=title, models=(base, *models.values()), scored=scored, criteria=criteria)
+
+
+def _model_of(run: Run, base: Model, models: dict[str, Model]) -> Model:
+    made = finetuned_from(run.manifest)
+    if made is None:
+        return base
+    if made[0] not in models:
+        raise UserError(
+            f"run {run.id} scored what finetuning run {made[0]} made; give that folder too"
+        )
+    return models[made[0]]
