@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from jaxablate.checkpoints.hf import save_hf
 from jaxablate.checkpoints.hub import resolve
-from jaxablate.checkpoints.open import open_checkpoint
+from jaxablate.checkpoints.open import open_checkpoint, tokenizer_folder
 from jaxablate.core.dtypes import parse_dtype
 from jaxablate.core.errors import UserError
 from jaxablate.core.mesh import make_mesh, parse_mesh
@@ -42,10 +42,10 @@ def load(
     revision: str | None = None,
     layout: str = "loop",
 ) -> "LanguageModel":
-    """A language model from a Hugging Face folder, a hub id, or a converted folder.
+    """A language model from a Hugging Face folder, a hub id, a converted folder, or a finetuning.
 
     Args:
-        checkpoint: folder or hub id.
+        checkpoint: folder (of a run: the checkpoint that the run chose) or hub id.
         dtype: type of weights and activations (float32, bfloat16, float16).
         mesh: device mesh, or text such as "fsdp=2,tensor=2"; None is one device.
         revision: commit, branch or tag of a hub id.
@@ -59,6 +59,7 @@ def load(
         mesh = make_mesh(parse_mesh(mesh))
     folder = resolve(checkpoint, revision=revision)
     decoder, config, source = open_checkpoint(folder, dtype=name, mesh=mesh, layout=layout)
+    folder = tokenizer_folder(folder, source)
     return LanguageModel(decoder, config, folder=folder, source=source, mesh=mesh)
 
 

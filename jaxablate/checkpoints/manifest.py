@@ -108,12 +108,18 @@ def digest_array(values: np.ndarray) -> str:
 
 def describe_array(array: jax.Array | np.ndarray) -> dict[str, Any]:
     """Shape, dtype and SHA-256; None for an array that this process sees a part of only."""
-    whole = isinstance(array, np.ndarray) or array.is_fully_addressable
     return {
         "shape": list(array.shape),
         "dtype": str(array.dtype),
-        "sha256": digest_array(np.asarray(array)) if whole else None,
+        "sha256": digest_array(np.asarray(array)) if is_here(array) else None,
     }
+
+
+def is_here(array: jax.Array | np.ndarray) -> bool:
+    """Whether this process sees every element."""
+    if isinstance(array, np.ndarray):
+        return True
+    return array.is_fully_addressable or array.is_fully_replicated
 
 
 def _files_in(folder: Path) -> list[str]:

@@ -1,5 +1,6 @@
-"""Opens any checkpoint folder: Hugging Face's layout or our own converted one."""
+"""Opens any checkpoint folder: Hugging Face's layout, a converted one, or a finetuned model."""
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from jax.sharding import Mesh
 
 from jaxablate.checkpoints import store
 from jaxablate.checkpoints.content import check_folder
+from jaxablate.checkpoints.finetuned import is_finetuned, open_finetuned
 from jaxablate.checkpoints.hf import read_planned
 from jaxablate.checkpoints.hub import revision_of
 from jaxablate.checkpoints.index import weight_files
@@ -27,6 +29,8 @@ def open_checkpoint(
     and what loading did.
     """
     folder = check_folder(folder)
+    if is_finetuned(folder):
+        return open_finetuned(folder, dtype=dtype, mesh=mesh, layout=layout)
     if store.is_stored(folder):
         return store.open_stored(folder, dtype=dtype, mesh=mesh, layout=layout)
     plan = plan_load(folder, layout=layout)
@@ -35,6 +39,14 @@ def open_checkpoint(
         loaded = read_planned(plan, dtype=dtype, mesh=mesh)
         source = digests.result()
     return loaded.decoder, loaded.config, {**source, **loaded.report}
+
+
+def tokenizer_folder(folder: str | Path, source: Mapping[str, Any]) -> Path:
+    """Where the tokenizer of an opened checkpoint is: a finetuned model has that of its base."""
+    while "base" in source:
+        source = source["base"]
+        folder = source["path"]
+    return Path(folder)
 
 
 def describe_source(folder: Path) -> dict[str, Any]:

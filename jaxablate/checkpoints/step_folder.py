@@ -15,16 +15,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import SingleDeviceSharding
 
 from jaxablate.checkpoints.manifest import (
     NAME,
     describe_array,
     digest_array,
+    is_here,
     read_manifest,
     verify_files,
     write_manifest,
 )
+from jaxablate.checkpoints.placement import whole
 from jaxablate.core.errors import UserError
 
 ARRAYS = "arrays"
@@ -58,7 +59,7 @@ def step_of(name: str) -> int | None:
 
 def snapshot(arrays: Mapping[str, jax.Array]) -> dict[str, np.ndarray | jax.Array]:
     """Copies on the host, which outlive the device arrays; of other processes' arrays nothing."""
-    here = {path: array for path, array in arrays.items() if array.is_fully_addressable}
+    here = {path: array for path, array in arrays.items() if is_here(array)}
     copies = jax.device_get(here)
     for path, array in here.items():
         if any(device.platform == "cpu" for device in array.devices()):
@@ -108,21 +109,33 @@ def read_step(folder: Path) -> Saved:
     return Saved(manifest["step"], folder, manifest["record"])
 
 
-def read_arrays(folder: Path, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+def entries_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """Shape, dtype and SHA-256 (or None) of every array, by name."""
+    return read_manifest(folder, format=FORMAT)["arrays"]
+
+
+def read_arrays(
+    folder: Path, wanted: Mapping[str, jax.ShapeDtypeStruct], *, some: bool = False
+) -> dict[str, jax.Array]:
     """The arrays, placed as `wanted` says, compared with their digests.
 
+    Args:
+        folder: of one step.
+        wanted: shape, dtype and place of each array.
+        some: whether arrays that are not wanted may be there; they are not read.
+
     Raises:
-        UserError: unless the names, shapes and dtypes are exactly those, or when a digest differs.
+        UserError: unless names, shapes and dtypes are exactly those, or when a digest differs.
     """
-    entries = read_manifest(folder, format=FORMAT)["arrays"]
-    _check_wanted(folder, entries, wanted)
+    entries = entries_of(folder)
+    _check_wanted(folder, entries, wanted, some=some)
     placed = {path: _placed(like) for path, like in wanted.items()}
     arrays = {path: _empty(like) for path, like in placed.items() if not like.size}
     if filled := {path: like for path, like in placed.items() if like.size}:
         arrays |= _load(folder / ARRAYS, filled)
     with ThreadPoolExecutor() as pool:
-        checks = pool.map(lambda path: _is_intact(arrays[path], entries[path]), entries)
-        for path, intact in zip(entries, checks, strict=True):
+        checks = pool.map(lambda path: _is_intact(arrays[path], entries[path]), wanted)
+        for path, intact in zip(wanted, checks, strict=True):
             if not intact:
                 raise UserError(f"{folder}: array {path!r} is not what was written (SHA-256)")
     return {path: arrays[path] for path in wanted}
@@ -142,14 +155,20 @@ def _settings() -> Iterator[None]:
     context = ocp.Context()
     # Made in the background, a folder that cannot be made leaves threads that wait for minutes.
     context.asynchronous.create_directories_asynchronously = False
+    context.pytree.loading.partial_load = True  # which names there must be is checked before
     with context:
         yield
 
 
 def _check_wanted(
-    folder: Path, entries: Mapping[str, Any], wanted: Mapping[str, jax.ShapeDtypeStruct]
+    folder: Path,
+    entries: Mapping[str, Any],
+    wanted: Mapping[str, jax.ShapeDtypeStruct],
+    *,
+    some: bool,
 ) -> None:
-    missing, extra = sorted(wanted.keys() - entries.keys()), sorted(entries.keys() - wanted.keys())
+    missing = sorted(wanted.keys() - entries.keys())
+    extra = [] if some else sorted(entries.keys() - wanted.keys())
     if missing or extra:
         raise UserError(
             f"{folder}: other arrays than wanted: missing {missing}, unexpected {extra}"
@@ -164,7 +183,7 @@ def _check_wanted(
 
 
 def _placed(like: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    sharding = like.sharding or SingleDeviceSharding(jax.local_devices()[0])
+    sharding = like.sharding or whole(None)
     return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=sharding)
 
 
@@ -173,6 +192,6 @@ def _empty(like: jax.ShapeDtypeStruct) -> jax.Array:
 
 
 def _is_intact(array: jax.Array, entry: Mapping[str, Any]) -> bool:
-    if entry["sha256"] is None or not array.is_fully_addressable:
+    if entry["sha256"] is None or not is_here(array):
         return True
     return digest_array(np.asarray(array)) == entry["sha256"]

@@ -1,7 +1,8 @@
 """Convert a checkpoint: Hugging Face folder or hub id to a verified jaxablate folder, or back.
 
 A converted folder opens faster, and every load of it compares each file with a digest. The weights
-keep their bits unless --dtype asks for another type.
+keep their bits unless --dtype asks for another type. A finetuned model is named by its run's
+folder; LoRA is merged into its weights.
 """
 
 import argparse
@@ -19,6 +20,7 @@ EXAMPLES = """
 jaxablate convert Qwen/Qwen3-0.6B qwen3-0.6b
 jaxablate convert Qwen/Qwen3-0.6B qwen3-0.6b --revision main --dtype float32
 jaxablate convert qwen3-0.6b qwen3-0.6b-hf --to hf
+jaxablate convert runs/20260101-finetune-0a1b2c finetuned-hf --to hf
 """
 
 
@@ -54,24 +56,28 @@ def convert(
     from jaxablate.checkpoints.commit import check_free
     from jaxablate.checkpoints.export import save_hf
     from jaxablate.checkpoints.hub import resolve
-    from jaxablate.checkpoints.open import open_checkpoint
+    from jaxablate.checkpoints.open import open_checkpoint, tokenizer_folder
 
     check_free(out)
     folder = resolve(source, revision=revision)
     wanted = dtype or _dtype_of(folder)
     decoder, config, origin = open_checkpoint(folder, dtype=wanted)
+    files_from = tokenizer_folder(folder, origin)
     if to == "hf":
-        save_hf(decoder, config, out, tokenizer_files_from=folder)
+        save_hf(decoder, config, out, tokenizer_files_from=files_from)
     else:
-        store.save(decoder, config, out, source=origin, tokenizer_files_from=folder)
+        store.save(decoder, config, out, source=origin, tokenizer_files_from=files_from)
     return origin
 
 
 def _dtype_of(folder: Path) -> str:
     """The floating type that a checkpoint says it is in."""
     from jaxablate.checkpoints import store
+    from jaxablate.checkpoints.finetuned import dtype_of, is_finetuned
     from jaxablate.checkpoints.manifest import read_manifest
 
+    if is_finetuned(folder):
+        return dtype_of(folder)
     if store.is_stored(folder):
         return next(iter(read_manifest(folder)["arrays"].values()))["dtype"]
     config = read_json(folder / "config.json")

@@ -10,13 +10,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from jaxablate.core.errors import UserError, unknown
 from jaxablate.models.config import DecoderConfig, check_positive, check_size
-from jaxablate.models.decoder import Decoder
-from jaxablate.models.layout import build, weights
 from jaxablate.models.lora import (
     PROJECTIONS,
     Factors,
@@ -24,10 +21,11 @@ from jaxablate.models.lora import (
     attach,
     check_fits,
     key_of,
+    merge,
     shapes,
     split_path,
-    stacked,
     targeted,
+    unmerge,
 )
 
 __all__ = [
@@ -114,39 +112,6 @@ def init(settings: LoRAConfig, config: DecoderConfig, *, key: Array) -> LoRA:
         lora_a = jax.random.uniform(key_of(key, path), shape, minval=-bound, maxval=bound)
         factors[path] = Factors(lora_a, jnp.zeros((out, settings.rank)))
     return LoRA(factors=factors, rank=settings.rank, alpha=settings.alpha, dropout=settings.dropout)
-
-
-def merge(decoder: Decoder, lora: LoRA) -> Decoder:
-    """The decoder with W + scale * B A as weights: summed in float32, kept in W's dtype."""
-    return _shift(decoder, lora, lora.scale)
-
-
-def unmerge(decoder: Decoder, lora: LoRA) -> Decoder:
-    """Takes a merged update out again, up to the rounding of the merged weights.
-
-    Where the exact weights are needed, keep the decoder that was merged: `merge` leaves it alone.
-    """
-    return _shift(decoder, lora, -lora.scale)
-
-
-def _shift(decoder: Decoder, lora: LoRA, scale: float) -> Decoder:
-    check_fits(lora, decoder.config)
-    arrays = weights(decoder)
-    if decoder.layout == "scan":
-        updates = {f"layers/{p}": stacked(lora, p, decoder.config) for p in targeted(lora)}
-    else:
-        updates = lora.factors
-    for path, factors in updates.items():
-        arrays[f"{path}/weight"] = _shifted(arrays[f"{path}/weight"], factors, scale)
-    return build(decoder.config, arrays, layout=decoder.layout)
-
-
-def _shifted(
-    weight: Float[Array, "*stack out in"], factors: Factors, scale: float
-) -> Float[Array, "*stack out in"]:
-    lora_a, lora_b = (factor.astype(jnp.float32) for factor in factors)
-    change = scale * jnp.matmul(lora_b, lora_a, precision=lax.Precision.HIGHEST)
-    return (weight.astype(jnp.float32) + change).astype(weight.dtype)
 
 
 class Row(NamedTuple):
