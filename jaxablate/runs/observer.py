@@ -8,7 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 class Observer(Protocol):
     """Told of a run in this order: begin, then metrics and notes, then end.
 
-    A run that failed or was interrupted ends without `on_end`.
+    A run that failed or was interrupted ends without `on_end`. An observer that holds something
+    open may also have a `close()`, called last however the run ended.
     """
 
     def on_begin(self, facts: dict[str, Any]) -> None:
@@ -73,18 +74,27 @@ class Observers:
         """Tell all."""
         self._tell("on_end", summary)
 
-    def _tell(self, method: str, *facts: Any) -> None:
-        failures = []
+    def close(self) -> None:
+        """Tell those that have a `close` that nothing more comes."""
         for observer in list(self._active):
-            try:
-                getattr(observer, method)(*facts)
-            # Whatever goes wrong in a tracker, the run is worth more.
-            except Exception as error:  # noqa: BLE001
-                self._active.remove(observer)
-                failures.append(_sentence(observer, error))
+            if hasattr(observer, "close"):
+                self._tell_one(observer, "close")
+
+    def _tell(self, method: str, *facts: Any) -> None:
+        told = [self._tell_one(observer, method, *facts) for observer in list(self._active)]
         # Nobody is told twice of one failure: whoever fails at the note is gone by then.
-        for sentence in failures:
+        for sentence in filter(None, told):
             self._tell("on_note", sentence)
+
+    def _tell_one(self, observer: Any, method: str, *facts: Any) -> str | None:
+        """None, or why the observer was switched off."""
+        try:
+            getattr(observer, method)(*facts)
+        # Whatever goes wrong in a tracker, the run is worth more.
+        except Exception as error:  # noqa: BLE001
+            self._active.remove(observer)
+            return _sentence(observer, error)
+        return None
 
 
 def _sentence(observer: Any, error: Exception) -> str:

@@ -77,3 +77,17 @@ def test_a_failure_at_a_note_about_a_failure_ends_too():
 def test_an_interrupt_is_not_swallowed():
     with pytest.raises(KeyboardInterrupt):
         Observers([Failing(KeyboardInterrupt(), "on_begin")]).on_begin({})
+
+
+def test_those_that_hold_something_are_closed_and_one_that_fails_hinders_none():
+    closed = []
+
+    class Holder(Recorder):
+        def close(self):
+            closed.append(self)
+
+    broken = Holder()
+    broken.close = Failing(OSError("disk"), "close").close
+    first, plain, last = Holder(), Recorder(), Holder()
+    Observers([first, broken, plain, last]).close()
+    assert closed == [first, last]
