@@ -17,6 +17,7 @@ from jaxablate.checkpoints.content import check_folder, shown
 from jaxablate.checkpoints.hub import resolve
 from jaxablate.checkpoints.manifest import NAME, describe_array, read_manifest
 from jaxablate.checkpoints.placement import sharding_for, whole
+from jaxablate.checkpoints.pretrained import open_pretrained
 from jaxablate.checkpoints.step_folder import (
     FORMAT,
     entries_of,
@@ -152,15 +153,14 @@ def _read_params(step: Path, model: Mapping[str, Any], mesh: Mesh | None) -> dic
 def _open_base(
     step: Path, model: Mapping[str, Any], dtype: str, mesh: Mesh | None
 ) -> tuple[Decoder, DecoderConfig, dict[str, Any]]:
-    from jaxablate.checkpoints.open import open_checkpoint  # which opens finetuned folders too
-
     path, wanted = model["base"]["path"], model["base"]["weights"]
     revision = None if Path(path).exists() else model["base"].get("revision")
     try:
         folder = resolve(path, revision=revision)
     except UserError as error:
         raise UserError(f"{step}: its base checkpoint cannot be opened: {error}") from None
-    opened = open_checkpoint(folder, dtype=dtype, mesh=mesh, layout=model["layout"])
+    opener = open_finetuned if is_finetuned(folder) else open_pretrained
+    opened = opener(folder, dtype=dtype, mesh=mesh, layout=model["layout"])
     if opened[2]["weights"] != wanted:
         raise UserError(
             f"{step}: was trained from weights {shown(wanted[:16])}, but its base {path} now has "
