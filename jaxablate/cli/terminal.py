@@ -53,19 +53,27 @@ def bars() -> Iterator[None]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
     columns = ("{task.description}", BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    tasks = {}
     started: dict[str, float] = {}
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        tasks = {}
 
-        def watch(work: str, done: int, total: int) -> None:
-            now = time.monotonic()
-            if now - started.setdefault(work, now) < PATIENCE_S:
-                return
-            if work not in tasks:
-                tasks[work] = progress.add_task(work)
-            progress.update(
-                tasks[work], completed=done, total=total, visible=done < total, refresh=True
-            )
+    def watch(work: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - started.setdefault(work, now) < PATIENCE_S:
+            return
+        if work not in tasks:
+            tasks[work] = progress.add_task(work)
+        # The terminal is held only while there is a bar: other displays come after it.
+        if done < total:
+            progress.start()
+        progress.update(
+            tasks[work], completed=done, total=total, visible=done < total, refresh=True
+        )
+        if not any(task.visible for task in progress.tasks):
+            progress.stop()
 
+    try:
         with watching(watch):
             yield
+    finally:
+        progress.stop()

@@ -40,6 +40,20 @@ def test_short_work_shows_nothing(monkeypatch):
     assert "reading" not in screen.getvalue()
 
 
+def test_the_terminal_is_free_again_when_the_work_is_done(monkeypatch):
+    screen = make_screen(monkeypatch)
+    monkeypatch.setattr(terminal, "PATIENCE_S", 0.0)
+    with terminal.bars():
+        assert screen.getvalue() == ""
+        for _ in range(2):
+            for done in range(6):
+                tell("reading weights", done, 5)
+            assert sys.stderr is screen
+        shown, hidden = screen.getvalue().count("\x1b[?25h"), screen.getvalue().count("\x1b[?25l")
+        assert shown == hidden == 2
+        assert screen.getvalue().count("4/5 bytes") >= 2
+
+
 def test_a_pipe_gets_no_bar(monkeypatch, capsys):
     monkeypatch.setattr(terminal, "PATIENCE_S", 0.0)
     read(5)
