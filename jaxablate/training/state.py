@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -73,15 +74,19 @@ def create(
 
 
 def _copy(weight: Any, dtype: str, sharding: Sharding) -> Array:
-    if sharding.is_fully_addressable:
-        return jax.device_put(jnp.asarray(weight).astype(dtype), sharding, may_alias=False)
-    # Only a program moves an array of which a process has a part.
-    return jax.jit(lambda w: jnp.copy(w).astype(dtype), out_shardings=sharding)(weight)
+    # A transfer alone may keep the buffer where a device already has its part, whatever it is told.
+    return _copier(sharding)(_cast(weight, dtype, sharding))
+
+
+@lru_cache(maxsize=64)
+def _copier(sharding: Sharding) -> Callable[[Array], Array]:
+    return jax.jit(jnp.copy, out_shardings=sharding)
 
 
 def _cast(weight: Any, dtype: str, sharding: Sharding) -> Array:
     if sharding.is_fully_addressable:
         return jax.device_put(jnp.asarray(weight).astype(dtype), sharding)
+    # Only a program moves an array of which a process has a part.
     return jax.jit(lambda w: w.astype(dtype), out_shardings=sharding)(weight)
 
 

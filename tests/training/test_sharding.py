@@ -1,13 +1,15 @@
 """The same training on 1, 2, 4 and 8 devices, however the mesh is cut."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxablate.core.errors import UserError
 from jaxablate.core.mesh import make_mesh, parse_mesh, weight_sharding
 from jaxablate.models.family import logical_axes
-from jaxablate.training.optimiser import OptimiserConfig
+from jaxablate.training.optimiser import OptimiserConfig, make
+from jaxablate.training.state import create
 from tests.training.setting import Run, varied
 
 BATCHES = [varied(seed=seed) for seed in range(4)]
@@ -48,6 +50,18 @@ def test_weights_and_their_optimiser_state_are_split_alike_before_and_after_a_st
             not weight.sharding.is_fully_replicated for weight in run.state.params.values()
         )
         run.advance(BATCHES[0])
+
+
+@pytest.mark.parametrize("mesh", ["", "fsdp=2", "data=2"])
+def test_a_state_never_shares_a_buffer_with_the_weights_it_was_made_of(mesh):
+    where = make_mesh(parse_mesh(mesh)) if mesh else None
+    given = {"layers/0/mlp/up/weight": jnp.ones((8, 4)), "final_norm/weight": jnp.ones(4)}
+    dtypes = {"master_dtype": "float32", "compute_dtype": "float32"}
+    state = create(given, {}, make(OptimiserConfig()), seed=0, mesh=where, **dtypes)
+    jax.jit(lambda params: jax.tree.map(jnp.negative, params), donate_argnums=0)(state.params)
+    for path, weight in given.items():
+        assert state.params[path].is_deleted(), path
+        np.testing.assert_array_equal(weight, np.ones(weight.shape))
 
 
 def test_rows_that_do_not_divide_over_the_devices_are_refused():
