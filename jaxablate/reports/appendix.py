@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxablate.reports.facts import items, tables
-from jaxablate.reports.finetune import FinetuneRun
+from jaxablate.reports.finetune import FinetuneRun, stop_rule
 from jaxablate.reports.load import Run, TaskResult
 
 # Settings that change what is measured; the first value is the ordinary one.
@@ -28,12 +28,15 @@ def appendix(run: Run, *, timed: bool = True) -> dict[str, Any]:
         run: the run.
         timed: with attempts, times and the machine; without them equal results look equal.
     """
-    return {"id": run.id, "status": run.status, "facts": tuple(_facts(run, timed))}
+    rule = stop_rule(run.manifest)
+    status = f"{run.status}, of a model STOPPED by {rule}" if rule else run.status
+    return {"id": run.id, "status": status, "facts": tuple(_facts(run, timed))}
 
 
 def finetune_appendix(run: FinetuneRun) -> dict[str, Any]:
     """A finetuning run's identity and circumstances, without times."""
-    return {"id": run.id, "status": run.status, "facts": tuple(_finetune_facts(run))}
+    status = f"{run.status}, STOPPED by {run.stopped}" if run.stopped else run.status
+    return {"id": run.id, "status": status, "facts": tuple(_finetune_facts(run))}
 
 
 def _facts(run: Run, timed: bool) -> Iterator[tuple[str, str]]:
@@ -89,11 +92,13 @@ def _settings(config: Mapping[str, Any]) -> str:
     return "\n".join(f"{key}: {_short(value)}" for key, value in config.items())
 
 
-def _lines(value: Any) -> str:
-    """A table as one line an entry."""
+def _lines(value: Any, name: str = "") -> str:
+    """A table as one line an entry; tables in it by dotted names."""
     if not isinstance(value, dict):
-        return _short(value)
-    return "\n".join(f"{key}: {_short(entry)}" for key, entry in value.items())
+        return f"{name}: {_short(value)}" if name else _short(value)
+    return "\n".join(
+        _lines(entry, f"{name}.{key}" if name else key) for key, entry in value.items()
+    )
 
 
 def _switches(config: Mapping[str, Any]) -> str:

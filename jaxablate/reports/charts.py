@@ -12,6 +12,8 @@ from itertools import pairwise
 from jaxablate.reports.view import MARKERS
 
 MOST_POINTS = 160
+Number = float | int
+Point = tuple[Number, Number | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,13 +24,13 @@ class Series:
     """
 
     label: str
-    points: tuple[tuple[float, float | None], ...]
+    points: tuple[Point, ...]
     colour: int = 0
     dashed: bool = False
     quiet: bool = False
     hollow: bool = False
     dots: bool = True
-    intervals: tuple[tuple[float, float, float], ...] = ()
+    intervals: tuple[tuple[Number, Number, Number], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +76,9 @@ def line_chart(
     *,
     x_label: str,
     y_label: str,
-    x_values: Sequence[float] | None = None,
-    y_range: tuple[float, float] | None = None,
-    reference: tuple[str, float] | None = None,
+    x_values: Sequence[Number] | None = None,
+    y_range: tuple[Number, Number] | None = None,
+    reference: tuple[str, Number] | None = None,
     log_x: bool = False,
 ) -> Chart | None:
     """The chart of some series; None when there is no point in any of them.
@@ -110,7 +112,7 @@ def line_chart(
     )
 
 
-def value_range(series: Sequence[Series], more: Sequence[float] = ()) -> tuple[float, float]:
+def value_range(series: Sequence[Series], more: Sequence[Number] = ()) -> tuple[Number, Number]:
     """Ends of a vertical axis that holds all points, intervals and some further values."""
     values = [y for one in series for _, y in one.points if y is not None]
     values += [end for one in series for _, *ends in one.intervals for end in ends]
@@ -120,7 +122,7 @@ def value_range(series: Sequence[Series], more: Sequence[float] = ()) -> tuple[f
     return low - pad, high + pad
 
 
-def ticks(low: float, high: float, *, whole: bool = False, wanted: int = 5) -> list[float]:
+def ticks(low: Number, high: Number, *, whole: bool = False, wanted: int = 5) -> list[float]:
     """Round numbers between two ends, about as many as wanted.
 
     >>> ticks(0.0, 1200.0, whole=True)
@@ -138,9 +140,7 @@ def ticks(low: float, high: float, *, whole: bool = False, wanted: int = 5) -> l
     return [round(index * step, 12) for index in range(first, last + 1)]
 
 
-def thinned(
-    points: Sequence[tuple[float, float | None]], most: int = MOST_POINTS
-) -> tuple[tuple[float, float | None], ...]:
+def thinned(points: Sequence[Point], most: int = MOST_POINTS) -> tuple[Point, ...]:
     """At most so many points: the last x and the mean y of equal groups of neighbours."""
     size = -(-len(points) // most) if points else 1
     groups = [points[start : start + size] for start in range(0, len(points), size)]
@@ -149,12 +149,12 @@ def thinned(
 
 @dataclass(frozen=True)
 class _Axis:
-    low: float
-    high: float
+    low: Number
+    high: Number
     down: bool = False
     log: bool = False
 
-    def place(self, value: float) -> float:
+    def place(self, value: Number) -> float:
         """Per cent of the way, kept within the plot."""
         low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
         value = math.log(value) if self.log else value
@@ -162,11 +162,11 @@ class _Axis:
         share = min(1.0, max(0.0, share))
         return 100 * (1 - share if self.down else share)
 
-    def per_cent(self, value: float) -> str:
+    def per_cent(self, value: Number) -> str:
         return f"{self.place(value):.2f}%"
 
 
-def _ends(xs: Sequence[float], more: Sequence[float] | None) -> tuple[float, float]:
+def _ends(xs: Sequence[Number], more: Sequence[Number] | None) -> tuple[Number, Number]:
     values = [*xs, *(more or ())]
     return min(values), max(values)
 
@@ -189,7 +189,7 @@ def _line(series: Series, across: _Axis, up: _Axis) -> Line:
     )
 
 
-def _path(points: Sequence[tuple[float, float | None]], across: _Axis, up: _Axis) -> str:
+def _path(points: Sequence[Point], across: _Axis, up: _Axis) -> str:
     """SVG path through the points; a gap begins a new part."""
     found = []
     for (_, before), (x, y) in pairwise([(0.0, None), *points]):
@@ -199,12 +199,12 @@ def _path(points: Sequence[tuple[float, float | None]], across: _Axis, up: _Axis
     return "".join(found)
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def _mean(values: Sequence[Number | None]) -> Number | None:
     real = [value for value in values if value is not None]
     return sum(real) / len(real) if real else None
 
 
-def _number(value: float) -> str:
+def _number(value: Number) -> str:
     """A tick's label: no more digits than it needs.
 
     >>> _number(200.0), _number(0.35), _number(2e-5)

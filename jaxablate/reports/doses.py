@@ -82,7 +82,7 @@ def _chart(
         ]
         series.append(
             Series(
-                label=one.model.name if len(doses) > 1 else one.title or one.model.name,
+                label=f"{one.model.name} (STOPPED)" if one.model.stopped else one.model.name,
                 points=tuple((count, result.accuracy.value) for count, result in mine),
                 intervals=tuple(
                     (count, result.accuracy.low or 0.0, result.accuracy.high or 0.0)

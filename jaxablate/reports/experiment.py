@@ -62,7 +62,7 @@ def write_report(
     Raises:
         UserError: for a folder or a file that is missing or not as it should be.
     """
-    view = build_overview(load_experiment(folder, title=title), root=Path(folder))
+    view = build_overview(load_experiment(folder, title=title))
     name = out or Path(folder) / "report"
     return write_pages(name, experiment_html(view), experiment_markdown(view))
 
@@ -98,6 +98,7 @@ def load_experiment(folder: str | Path, *, title: str | None = None) -> Study:
             ("config fingerprint", str(table.get("fingerprint") or "?")),
             ("stages", "\n".join(_stage_line(stage) for stage in table["stages"])),
         ),
+        places=tuple(PurePosixPath(stage["run"]).name for stage in stages),
     )
 
 

@@ -13,13 +13,14 @@ MEANINGLESS, UNMEASURED = "meaningless", "not measured"
 
 
 def summary(matrix: Matrix) -> tuple[str, ...]:
-    """What the ablation costs, what finetuning recovers, and what it costs without the ablation."""
-    return (
-        *_cost(matrix),
-        *(line for model in matrix.trained for line in _recovered(matrix, model)),
-        *_control(matrix),
-        *(line for model in matrix.trained for line in _regression(matrix, model)),
+    """Paragraphs: what the ablation costs, what finetuning recovers, what it loses without it."""
+    paragraphs = (
+        _cost(matrix),
+        *(_recovered(matrix, model) for model in matrix.trained),
+        _control(matrix),
+        *(_regression(matrix, model) for model in matrix.trained),
     )
+    return tuple(filter(None, (" ".join(sentences) for sentences in paragraphs)))
 
 
 def _cost(matrix: Matrix) -> Iterator[str]:

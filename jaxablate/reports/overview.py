@@ -1,8 +1,6 @@
 """A study as the view of its report."""
 
-import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from jaxablate.core.errors import UserError
@@ -15,20 +13,15 @@ from jaxablate.reports.finetune import GAP, GAP_SHARE, FinetuneRun
 from jaxablate.reports.learning import curves, finished, losses, sweeps, training
 from jaxablate.reports.load import Run
 from jaxablate.reports.matrix import Matrix, build_matrix
+from jaxablate.reports.places import moved, without_places
 from jaxablate.reports.study import Study
 
 # Settings in which the evaluations of one experiment should agree.
 COMPARED = ("variant", "split", "limit", "subset", "dtype", "bos", "boundary")
-# An absolute path that stands by itself; what it is called is a fact, where it lies is not.
-_PLACE = re.compile(r"""(^|(?<=[\s"'=(\[]))/(?:[^\s/"',;]+/)*([^\s/"',;]+)/?""")
 
 
-def build_overview(study: Study, *, root: Path | None = None) -> Overview:
-    """The report of a study.
-
-    Args:
-        study: what was trained and scored.
-        root: folder of the experiment; paths in it are shown relative to it.
+def build_overview(study: Study) -> Overview:
+    """The report of a study, without a word of when and where its runs ran.
 
     Raises:
         UserError: when no run is done, or runs that are compared answered different questions.
@@ -40,7 +33,7 @@ def build_overview(study: Study, *, root: Path | None = None) -> Overview:
     return Overview(
         title=study.title,
         lead=_lead(study, matrix),
-        warnings=tuple(_placed(line, root) for line in _warnings(study, matrix, runs, trained)),
+        warnings=tuple(map(without_places, _warnings(study, matrix, runs, trained))),
         summary=findings.summary(matrix) if matrix.cells else (),
         criteria=findings.criteria(matrix),
         models=matrix.models,
@@ -56,7 +49,7 @@ def build_overview(study: Study, *, root: Path | None = None) -> Overview:
         curves=curves(study.models),
         doses=dose_responses(study.scored),
         sweeps=sweeps(study.models),
-        runs=tuple(_without_places(entry, root) for entry in _appendix(runs, trained)),
+        runs=tuple(_appendix(runs, trained, study.places)),
         facts=study.facts,
         methods=_methods(runs, trained),
     )
@@ -117,8 +110,10 @@ def _warnings(
             "Tasks are asked in the wording of an earlier study (compat); the numbers are not "
             "comparable with published ones."
         )
-    parts = dict.fromkeys(f"{task}: {part}" for run in done for task, part in facts.small(run))
-    yield from parts
+    parts = [entry for run in done for entry in facts.small(run)]
+    for part in dict.fromkeys(part for _, part in parts):
+        tasks = dict.fromkeys(task for task, text in parts if text == part)
+        yield f"{', '.join(tasks)}: {part}"
     yield from facts.differing(done, COMPARED)
 
 
@@ -142,27 +137,15 @@ def _matrix_warnings(study: Study, matrix: Matrix) -> Iterator[str]:
         yield f"The runs of the base scored {len(weights)} different sets of weights."
 
 
-def _appendix(runs: Sequence[Run], trained: Sequence[FinetuneRun]) -> list[dict[str, Any]]:
-    return [
-        *(finetune_appendix(run) for run in trained),
-        *(appendix(run, timed=False) for run in runs),
-    ]
-
-
-def _without_places(entry: dict[str, Any], root: Path | None) -> dict[str, Any]:
-    shown = tuple((name, _placed(text, root)) for name, text in entry["facts"])
-    return {**entry, "facts": shown}
-
-
-def _placed(text: str, root: Path | None) -> str:
-    """A text with paths relative to the experiment; of others only the last part is kept.
-
-    >>> _placed("data: /home/me/sets/alpaca, runs/a/b", None)
-    'data: .../alpaca, runs/a/b'
-    """
-    for folder in (root, root.resolve()) if root else ():
-        text = text.replace(f"{folder.as_posix().rstrip('/')}/", "")
-    return _PLACE.sub(r".../\2", text)
+def _appendix(
+    runs: Sequence[Run], trained: Sequence[FinetuneRun], places: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """What identifies each run, with paths that are the same wherever the runs lie."""
+    entries = [finetune_appendix(moved(run, places)) for run in trained]
+    entries += [appendix(moved(run, places), timed=False) for run in runs]
+    for entry in entries:
+        shown = tuple((name, without_places(text)) for name, text in entry["facts"])
+        yield {**entry, "facts": shown}
 
 
 def _methods(runs: Sequence[Run], trained: Sequence[FinetuneRun]) -> tuple[str, ...]:

@@ -76,13 +76,17 @@ class Criteria:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """All that a report tells of: the base first among the models."""
+    """All that a report tells of: the base first among the models.
+
+    `places` are the names of run folders: a path into one of them is shown from there on.
+    """
 
     title: str
     models: tuple[Model, ...]
     scored: tuple[Scored, ...]
     criteria: Criteria = Criteria()
     facts: tuple[tuple[str, str], ...] = ()
+    places: tuple[str, ...] = ()
 
 
 def study_of(
@@ -99,7 +103,13 @@ def study_of(
     base = Model(name=BASE, title=BASE)
     scored = tuple(Scored(model=_model_of(run, base, models), run=run) for run in runs)
     criteria = Criteria(baseline_mask=baseline) if baseline else Criteria()
-    return Study(title=title, models=(base, *models.values()), scored=scored, criteria=criteria)
+    return Study(
+        title=title,
+        models=(base, *models.values()),
+        scored=scored,
+        criteria=criteria,
+        places=tuple(run.path.name for run in (*runs, *finetunes)),
+    )
 
 
 def _model_of(run: Run, base: Model, models: dict[str, Model]) -> Model:
