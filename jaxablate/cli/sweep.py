@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
 
 def as_experiment(settings: Any, over: str, name: str) -> Any:
     """Finetuning settings as an experiment of one sweep."""
-    from jaxablate.core.settings import Settings, merge, parse_yaml
+    from jaxablate.core.settings import Settings, parse_yaml
 
     key, equals, text = over.partition("=")
     if not equals or not key.strip():
@@ -69,17 +69,18 @@ def as_experiment(settings: Any, over: str, name: str) -> Any:
     if "checkpoint" not in settings.values:
         raise UserError("a sweep needs a checkpoint, as in --set checkpoint=Qwen/Qwen3-0.6B")
     values = parse_yaml(f"values: [{text}]", f"--over {over!r}").values["values"]
-    finetune = {k: v for k, v in settings.values.items() if k != "checkpoint"}
-    sources = {f"finetune.{k}": v for k, v in settings.provenance.items() if k != "checkpoint"}
-    sources["checkpoint"] = settings.provenance["checkpoint"]
+    given, where = settings.values, settings.provenance
+    told = f"--over {over!r}"
+    sources = {f"finetune.{k}": v for k, v in where.items() if k != "checkpoint"}
+    sources |= {"name": told, "checkpoint": where["checkpoint"]}
     sweep = {"kind": "sweep", "over": key.strip(), "values": values}
     written = {
         "name": name,
-        "checkpoint": settings.values["checkpoint"],
-        "finetune": finetune,
+        "checkpoint": given["checkpoint"],
+        "finetune": {k: v for k, v in given.items() if k != "checkpoint"},
+        "stages": {STAGE: sweep},
     }
-    origin = {f"stages.{STAGE}.{k}": f"--over {over!r}" for k in sweep}
-    return merge(Settings(written, sources), Settings({"stages": {STAGE: sweep}}, origin))
+    return Settings(written, sources | {f"stages.{STAGE}.{k}": told for k in sweep})
 
 
 def show(plan: Any) -> None:

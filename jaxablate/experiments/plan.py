@@ -50,7 +50,8 @@ class Plan:
     @property
     def fingerprint(self) -> str:
         """Changes with whatever changes a result or a criterion."""
-        return digest([resolved(self.config.criteria), *(job.identity for job in self.jobs())])
+        criteria = resolved(self.config)["criteria"]
+        return digest([criteria, *(job.identity for job in self.jobs())])
 
     def resolved(self) -> dict[str, Any]:
         """The experiment with every setting written out, as YAML takes it."""
