@@ -3,7 +3,7 @@
 The thread is a daemon, so work that hangs (a dead disk) cannot keep the interpreter from ending.
 """
 
-import concurrent.futures.thread  # noqa: F401 - its exit hook has to be set before ours
+import concurrent.futures.thread
 import os
 import re
 import threading
@@ -58,8 +58,13 @@ class Background:
 
     def at_exit(self) -> None:
         """Give work that is on its way the rest of its time."""
-        if self._thread is not None:
-            self._thread.join(max(0.0, self._deadline - time.monotonic()))
+        if self._thread is None:
+            return
+        self._thread.join(max(0.0, self._deadline - time.monotonic()))
+        if self._thread.is_alive():
+            # The pools of hung work would be waited for without end. Their threads are daemons,
+            # since a daemon started them.
+            concurrent.futures.thread._threads_queues.clear()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def reason(error: BaseException) -> str:
@@ -81,5 +86,5 @@ def _wait_for_all() -> None:
 
 
 # An ordinary exit hook runs too late: thread pools, which writing needs, are closed before it.
-# These hooks run in reverse order, so this one comes before the pools'.
+# These run in reverse order: this one, set after the import of the pools, comes before theirs.
 threading._register_atexit(_wait_for_all)  # pyright: ignore[reportAttributeAccessIssue]

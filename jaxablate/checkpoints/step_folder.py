@@ -6,6 +6,7 @@ step-00000020/
 """
 
 import contextlib
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -156,8 +157,16 @@ def _settings() -> Iterator[None]:
     # Made in the background, a folder that cannot be made leaves threads that wait for minutes.
     context.asynchronous.create_directories_asynchronously = False
     context.pytree.loading.partial_load = True  # which names there must be is checked before
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(_is_not_orbax_error)
     with context:
         yield
+
+
+def _is_not_orbax_error(record: logging.LogRecord) -> bool:
+    """Each of Orbax's threads prints the trace of an error; it is raised too, which is enough."""
+    where = f"{record.pathname} {record.getMessage()}"
+    return record.levelno < logging.ERROR or "orbax" not in where
 
 
 def _check_wanted(

@@ -9,15 +9,11 @@ A step is written under a hidden name, digested, made durable, and renamed; only
 ones removed. The writing goes on beside the training.
 """
 
-import itertools
 import json
 import logging
-import os
-import re
 import secrets
 import shutil
-import socket
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +22,14 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxablate.checkpoints.background import Background, SaveError
-from jaxablate.checkpoints.commit import is_alive, make_durable
+from jaxablate.checkpoints.commit import make_durable
+from jaxablate.checkpoints.step_cleanup import (
+    owner_name,
+    partial_path,
+    remove_left_over,
+    remove_step,
+    set_aside,
+)
 from jaxablate.checkpoints.step_folder import (
     Saved,
     describe,
@@ -46,8 +49,6 @@ from jaxablate.core.files import sync_folder
 __all__ = ["SaveConfig", "SaveError", "Saved", "StepStore"]
 
 LOG = logging.getLogger(__name__)
-
-_LEFT_OVER = re.compile(r"\.step-\d+\.(?:partial|removed)-(.+-\d+-[0-9a-f]{8})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +114,7 @@ class StepStore:
         Args:
             step: not saved yet.
             arrays: by name; bool, integer or floating, of any sharding.
-            record: plain JSON values, given back by `newest` and `open`.
+            record: plain JSON values without NaN, given back by `newest` and `open`.
             keep: the steps that stay; all others but this one are removed after this is durable.
                 None keeps all.
 
@@ -128,7 +129,7 @@ class StepStore:
         job = _Job(
             step=step,
             target=target,
-            hidden=self.folder / f".{target.name}.partial-{self._owner}",
+            hidden=partial_path(target, self._owner),
             arrays=snapshot(arrays),
             record=json.loads(json.dumps(record, allow_nan=False)),
             keep=None if keep is None else frozenset({*keep, step}),
@@ -165,7 +166,7 @@ class StepStore:
         """
         if self.is_writer and self.folder.is_dir():
             self._check_fence()
-            self._remove_left_over()
+            remove_left_over(self.folder, self._owner, is_sole=self._fence is not None)
         damaged: list[tuple[int, UserError]] = []
         for step in reversed(self.steps()):
             try:
@@ -173,16 +174,15 @@ class StepStore:
             except UserError as error:
                 damaged.append((step, error))
                 if len(damaged) > max_fallback:
-                    break
+                    raise UserError(
+                        f"{damaged[0][1]}; the newest {len(damaged)} saved steps are damaged, and "
+                        f"at most {max_fallback} may be passed over"
+                    ) from None
                 continue
-            for bad, error in damaged:
-                self._quarantine(bad, error, saved)
+            self._quarantine(damaged, saved)
             return saved
         if damaged:
-            raise UserError(
-                f"{damaged[0][1]}; {len(damaged)} saved steps are damaged and at most "
-                f"{max_fallback} may be passed over, or no earlier one is left"
-            )
+            raise UserError(f"{damaged[0][1]}; no earlier saved step is left to go back to")
         return None
 
     def open(self, step: int) -> Saved:
@@ -205,9 +205,8 @@ class StepStore:
 
     @cached_property
     def _owner(self) -> str:
-        mark = f"{processes.agree(secrets.randbits(31)):08x}"
-        many = processes.count() > 1
-        return f"all-0-{mark}" if many else f"{socket.gethostname()}-{os.getpid()}-{mark}"
+        mark = processes.agree(secrets.randbits(31))
+        return owner_name(mark, shared=processes.count() > 1)
 
     def _begin(self, job: "_Job") -> Callable[[], object]:
         """Start the writers; the result waits for them."""
@@ -244,31 +243,14 @@ class StepStore:
         for step in self.steps():
             if step not in keep:
                 self._check_fence()
-                # Renamed first: a step that is half removed must not look like a damaged one.
-                gone = self.folder / f".{name_of(step)}.removed-{self._owner}"
-                (self.folder / name_of(step)).rename(gone)
-                shutil.rmtree(gone, ignore_errors=True)
+                remove_step(self.folder / name_of(step), self._owner)
         sync_folder(self.folder)
         failpoint("save.after_prune")
 
-    def _quarantine(self, step: int, error: UserError, instead: Saved) -> None:
-        name = name_of(step)
-        numbers = itertools.count(1)
-        bad = next(p for n in numbers if not (p := self.folder / f"{name}.bad-{n}").exists())
-        if self.is_writer:
-            (self.folder / name).rename(bad)
-            sync_folder(self.folder)
-        LOG.warning("%s; kept as %s, going back to step %d", error, bad.name, instead.step)
-
-    def _remove_left_over(self) -> None:
-        for path in self.folder.iterdir():
-            match = _LEFT_OVER.fullmatch(path.name)
-            # Who holds the run knows that every other owner is gone, whatever its id.
-            if match and (self._is_others(match[1]) if self._fence else _is_dead(match[1])):
-                shutil.rmtree(path, ignore_errors=True)
-
-    def _is_others(self, owner: str) -> bool:
-        return owner != self._owner
+    def _quarantine(self, damaged: Sequence[tuple[int, UserError]], instead: Saved) -> None:
+        for step, error in damaged if self.is_writer else ():
+            bad = set_aside(self.folder / name_of(step))
+            LOG.warning("%s; kept as %s, going back to step %d", error, bad.name, instead.step)
 
     def _check_fence(self) -> None:
         if self._fence is not None:
@@ -282,9 +264,3 @@ class _Job(NamedTuple):
     arrays: dict[str, Any]
     record: dict[str, Any]
     keep: frozenset[int] | None
-
-
-def _is_dead(owner: str) -> bool:
-    host, process, _ = owner.rsplit("-", 2)
-    mine = int(process) == os.getpid()
-    return host == socket.gethostname() and not mine and not is_alive(int(process))
