@@ -97,17 +97,14 @@ def _render_runs(
     from jaxablate.reports.study import study_of
     from jaxablate.runs.folder import read_manifest
 
-    trained = {
-        folder: load_finetune(folder)
-        for folder in folders
-        if Path(folder).is_dir() and read_manifest(folder)["kind"] == KIND
-    }
-    runs = [load_run(folder) for folder in folders if folder not in trained]
-    every = (*trained.values(), *runs)
+    trains = [Path(f).is_dir() and read_manifest(f)["kind"] == KIND for f in folders]
+    trained = [load_finetune(f) for f, yes in zip(folders, trains, strict=True) if yes]
+    runs = [load_run(f) for f, yes in zip(folders, trains, strict=True) if not yes]
+    every = (*trained, *runs)
     names = dict.fromkeys(Path(str(run.config.get("checkpoint", "?"))).name for run in every)
     if trained:
         heading = title or f"{', '.join(names)} finetuned under attention masks"
-        study = study_of(runs, list(trained.values()), title=heading, baseline=baseline)
+        study = study_of(runs, trained, title=heading, baseline=baseline)
         overview = build_overview(study)
         return experiment_html(overview), experiment_markdown(overview)
     heading = title or f"{', '.join(names)} under attention masks"

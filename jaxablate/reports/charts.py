@@ -131,7 +131,7 @@ def ticks(low: Number, high: Number, *, whole: bool = False, wanted: int = 5) ->
     [0.35, 0.4, 0.45, 0.5]
     """
     if high <= low:
-        return [low]
+        return [float(low)]
     rough = (high - low) / wanted
     power = 10.0 ** math.floor(math.log10(rough))
     step = power * next(m for m in (1, 2, 5, 10) if m * power >= 0.8 * rough)

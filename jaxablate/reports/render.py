@@ -68,7 +68,8 @@ def _environment(*, markdown: bool) -> Environment:
 
 def _html_value(value: Any) -> Any:
     """Text without control characters and bidi marks: they could reorder what a reader sees."""
-    return value if isinstance(value, Markup) else visible(value)
+    text = visible(value)
+    return Markup(text) if isinstance(value, Markup) else text
 
 
 def _markdown_value(value: Any) -> str:

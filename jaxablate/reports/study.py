@@ -99,7 +99,7 @@ def study_of(
     """
     models = {run.id: Model(name=run.id, title=run.id, run=run) for run in finetunes}
     if len(models) < len(finetunes):
-        raise UserError("two finetuning runs have the same name; rename one of the folders")
+        raise UserError("two of the finetuning runs have the same name; give each of them once")
     base = Model(name=BASE, title=BASE)
     scored = tuple(Scored(model=_model_of(run, base, models), run=run) for run in runs)
     criteria = Criteria(baseline_mask=baseline) if baseline else Criteria()
