@@ -6,7 +6,6 @@ in a folder of its own. The table says so before anything runs. Settings come fr
 """
 
 import argparse
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         return 0
     outcome = run_plan(plan, stages)
-    show_matrix(plan)
+    show_results(plan.root)
     print(f"report: {visible(outcome.page)} (and {visible(outcome.text)})")
     return 0
 
@@ -90,29 +89,30 @@ def show_plan(plan: Any, stages: list[str] | None) -> None:
             print(f"{visible(name)}: {visible(state.sentence())}")
 
 
-def show_matrix(plan: Any) -> None:
-    """Print macro accuracies, a line for each model and a column for each mask."""
-    cells = dict(macros(plan))
-    if not cells:
-        return
-    models = list(dict.fromkeys(model for model, _ in cells))
-    masks = list(dict.fromkeys(mask for _, mask in cells))
-    rows = [(model, *(cells.get((model, mask), "") for mask in masks)) for model in models]
-    print_table(("model", *masks), rows)
+def show_results(root: Path) -> None:
+    """Print macro accuracies, models by masks, and what became of the criteria."""
+    from jaxablate.reports.experiment import load_experiment
+    from jaxablate.reports.overview import build_overview
+
+    view = build_overview(load_experiment(root))
+    cells = {(one.condition.model, one.condition.mask): one for one in view.macro}
+    if cells:
+        masks = [column.mask for column in view.columns]
+        header = ("accuracy of", *(f"{c.mask}{' LEAKY' * c.leaky}" for c in view.columns))
+        models = list(dict.fromkeys(model for model, _ in cells))
+        rows = [
+            (m, *(_estimate(cells[m, k].accuracy) if (m, k) in cells else "" for k in masks))
+            for m in models
+        ]
+        print_table(header, rows)
+    if view.criteria:
+        rows = [(c.name, c.wanted, _estimate(c.value), c.verdict) for c in view.criteria]
+        print_table(("criterion", "wanted", "found", "verdict"), rows, num_text=4)
 
 
-def macros(plan: Any) -> Iterable[tuple[tuple[str, str], str]]:
-    """(model, mask) and mean accuracy over tasks, of every finished evaluation without a dose."""
-    from jaxablate.core.files import read_json
-
-    for job in plan.jobs():
-        path = job.path / "metrics.json"
-        if job.kind == "evaluate" and job.dose is None and path.exists():
-            for result in read_json(path)["results"]:
-                yield (job.model, result["name"]), _shown(result)
-
-
-def _shown(result: Mapping[str, Any]) -> str:
-    macro = result["macro"]["primary"]
-    leaky = " LEAKY" if result["leaky"] else ""
-    return f"{macro['value']:.3f} [{macro['low']:.3f}, {macro['high']:.3f}]{leaky}"
+def _estimate(value: Any) -> str:
+    """A value with its 95 % interval."""
+    if value is None:
+        return "-"
+    ends = f" [{value.low:.3f}, {value.high:.3f}]" if value.low is not None else ""
+    return f"{value.value:.3f}{ends}"
