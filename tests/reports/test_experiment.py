@@ -10,7 +10,7 @@ import pytest
 from jaxablate.core.errors import UserError
 from jaxablate.reports.experiment import load_experiment, write_report
 from jaxablate.reports.overview import build_overview
-from tests.reports.folders import RATES, answers_of, write_experiment
+from tests.reports.experiments import RATES, answers_of, write_experiment
 
 lxml_html = pytest.importorskip("lxml.html")
 STOPPED = {"sft_causal": "no_learning"}

@@ -8,7 +8,7 @@ import pytest
 from jaxablate.reports.experiment import load_experiment
 from jaxablate.reports.overview import build_overview
 from jaxablate.reports.render import experiment_html, experiment_markdown
-from tests.reports.folders import write_experiment
+from tests.reports.experiments import write_experiment
 from tests.reports.test_render import PAYLOADS, elements
 
 RATES = {
@@ -19,7 +19,7 @@ RATES = {
 
 def pages_of(root, name):
     """Page and Markdown of an experiment in which `name` makes every text."""
-    write_experiment(root, rates=RATES, stopped={"sft_prefix": "plateau"}, name=name)
+    write_experiment(root, rates=RATES, stopped={"sft_prefix": "plateau"}, name=name, items=40)
     view = build_overview(load_experiment(root))
     return experiment_html(view), experiment_markdown(view)
 

@@ -7,7 +7,8 @@ import pytest
 from jaxablate.cli.entry import main
 from jaxablate.core.errors import UserError
 from jaxablate.reports.finetune import load_finetune
-from tests.reports.folders import RATES, answers_of, made_by, write_finetune, write_run
+from tests.reports.experiments import RATES, answers_of, made_by, write_experiment
+from tests.reports.folders import write_finetune, write_run
 
 LOSSES = {"causal": [2.5, 2.0, 2.2], "prefix_lm": [2.9, 2.3, 2.3]}
 
@@ -173,8 +174,6 @@ def test_a_finetuning_run_alone_is_reported_as_training(loose, capsys):
 
 
 def test_an_experiment_is_reported_alone(tmp_path, capsys):
-    from tests.reports.folders import write_experiment
-
     root = write_experiment(tmp_path / "e", extras=False)
     assert main(["report", str(root), "--title", "My title"]) == 0
     assert capsys.readouterr().out == f"{root}/report.html\n{root}/report.md\n"
