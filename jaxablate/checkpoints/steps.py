@@ -15,7 +15,6 @@ import secrets
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,7 +88,7 @@ class StepStore:
         is_writer: bool = True,
         timeout_s: float = 600.0,
     ):
-        """A store; nothing is touched yet.
+        """A store; nothing is touched yet. Several processes make theirs together.
 
         Args:
             folder: where the steps are; made by the first save.
@@ -100,6 +99,9 @@ class StepStore:
         self.folder, self.is_writer = Path(folder), is_writer
         self._fence = fence
         self._background = Background(timeout_s)
+        # Agreed on here, where all processes meet: `newest` is for the writer alone.
+        mark = processes.agree(secrets.randbits(31))
+        self._owner = owner_name(mark, shared=processes.count() > 1)
 
     def save(
         self,
@@ -202,11 +204,6 @@ class StepStore:
             UserError: when names, shapes or dtypes are not exactly those wanted.
         """
         return read_arrays(saved.path, wanted)
-
-    @cached_property
-    def _owner(self) -> str:
-        mark = processes.agree(secrets.randbits(31))
-        return owner_name(mark, shared=processes.count() > 1)
 
     def _begin(self, job: "_Job") -> Callable[[], object]:
         """Start the writers; the result waits for them."""

@@ -3,13 +3,14 @@
 from jaxablate.core.errors import UserError
 
 
-def start(coordinator: str, count: int, index: int) -> None:
+def start(coordinator: str, count: int, index: int, heartbeat_s: int = 30) -> None:
     """Join a program of `count` processes; to be called before anything else uses jax.
 
     Args:
         coordinator: "host:port" of process 0; empty lets jax find a cluster (SLURM, TPU pods).
         count: processes in all.
         index: which of them this one is.
+        heartbeat_s: silence of one process after which the others end.
 
     Raises:
         UserError: when they do not come together.
@@ -20,9 +21,14 @@ def start(coordinator: str, count: int, index: int) -> None:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         if coordinator:
-            jax.distributed.initialize(coordinator, num_processes=count, process_id=index)
+            jax.distributed.initialize(
+                coordinator,
+                num_processes=count,
+                process_id=index,
+                heartbeat_timeout_seconds=heartbeat_s,
+            )
         else:
-            jax.distributed.initialize()
+            jax.distributed.initialize(heartbeat_timeout_seconds=heartbeat_s)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         where = coordinator or "the cluster"

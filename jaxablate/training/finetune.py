@@ -1,7 +1,8 @@
 """A finetuning run from its config to its folder. The same config continues or reads its run."""
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,26 +159,45 @@ def _train(
     keeper = Keeper(store, config.save, {**_facts(setup), "model": _model(setup)})
     found = keeper.restore(setup.state)
     state, progress = found or (keeper.drill(setup.state), Progress())
-    log = timing = None
-    if folder is not None:
-        log = MetricsLog(path / METRICS_LOG, progress.position)
-        timing = MetricsLog(path / TIMING_LOG)
     observers.on_begin(_about(setup, path, progress))
-    loop = Loop(
-        setup,
-        keeper,
-        progress,
-        log=log,
-        timing=timing,
-        observers=observers,
-        speed=Speed(setup.decoder, setup.parameters, width=config.data.max_length),
-    )
-    loop.run(state, request)
-    if log is not None:
-        log.sync()
+    with _logs(path if folder is not None else None, progress) as (log, timing):
+        loop = Loop(
+            setup,
+            keeper,
+            progress,
+            log=log,
+            timing=timing,
+            observers=observers,
+            speed=_speed(setup),
+        )
+        loop.run(state, request)
+    processes.agree(0)  # the last step is committed before anybody looks
     summary = summarise(setup, progress, loop.rules, store, loop.speed)
     observers.on_end(summary)
     return summary
+
+
+Log = MetricsLog | None
+
+
+@contextlib.contextmanager
+def _logs(path: Path | None, progress: Progress) -> Iterator[tuple[Log, Log]]:
+    """Results and timing, open for appending; without a path, none of either."""
+    if path is None:
+        yield None, None
+        return
+    with (
+        MetricsLog(path / METRICS_LOG, progress.position) as log,
+        MetricsLog(path / TIMING_LOG) as timing,
+    ):
+        yield log, timing
+
+
+def _speed(setup: Setup) -> Speed:
+    mesh = setup.prepare.mesh
+    devices = None if mesh is None else list(mesh.devices.flat)
+    width = setup.config.data.max_length
+    return Speed(setup.decoder, setup.parameters, width=width, devices=devices)
 
 
 def _model(setup: Setup) -> dict[str, Any]:
@@ -205,6 +225,7 @@ def _about(setup: Setup, path: Path, progress: Progress) -> dict[str, Any]:
         "mask": config.mask,
         "leaky": setup.leaky,
         "step": progress.step,
+        "position": progress.position,
         "steps": config.steps,
         "parameters": setup.parameters,
         "data": setup.data.facts,

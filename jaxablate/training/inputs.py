@@ -63,7 +63,7 @@ class Preparation:
             LeakError: when a supervised token can see its own target and `allow_leaky` is off.
             UserError: for rows that do not divide, or tokens outside the vocabulary.
         """
-        self._check(batch)
+        self.check(batch)
         if not self.allow_leaky and (report := self.leaks(batch)).leaks:
             raise LeakError(report)
         plan = self._structure.lower(batch.slots, batch.slots, kernel=self.kernel)
@@ -85,7 +85,8 @@ class Preparation:
     def _structure(self) -> MaskStructure:
         return MaskStructure.of(self.mask, self.config, self.window_policy)
 
-    def _check(self, batch: Batch) -> None:
+    def check(self, batch: Batch) -> None:
+        """Raise `UserError` for rows that do not divide, or tokens outside the vocabulary."""
         shards = self.num_shards
         parts, rows = self.microbatches * shards, len(batch.tokens)
         if rows == 0 or rows % parts:

@@ -1,5 +1,6 @@
 """When a run saves, what it writes beside the arrays, and which checkpoints stay."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,9 @@ class Keeper:
     """Saves and restores a run's state. `facts` describe the run and must not change."""
 
     def __init__(self, store: StepStore, config: SaveConfig, facts: Mapping[str, Any]):
-        self.store, self.config, self.facts = store, config, dict(facts)
+        self.store, self.config = store, config
+        # As they come back from a checkpoint: JSON has no tuples.
+        self.facts = json.loads(json.dumps(facts))
         self.saved = -1
 
     def due(self, step: int) -> bool:

@@ -88,7 +88,9 @@ def set_up(config: FinetuneConfig) -> Setup:
         kernel=config.kernel,
         mesh=mesh,
     )
-    report = prepare.leaks(pipeline.batch(0))
+    first = pipeline.batch(0)
+    prepare.check(first)
+    report = prepare.leaks(first)
     if report.leaks and not config.allow_leaky:
         raise LeakError(report)
     held_out = HeldOut(
