@@ -23,6 +23,8 @@ COMMANDS = {
     "run": "evaluate and finetune a checkpoint in stages, with one report of them all",
     "sweep": "finetune once for each value of a setting",
     "report": "turn run folders into one HTML page and its Markdown twin",
+    "runs": "list runs: how far each is and what it reached",
+    "tail": "show the metrics of a run as they come",
     "mask": "draw a mask as text or PNG",
     "probe": "measure on a checkpoint what a mask lets through",
     "env": "versions and devices, for a bug report",

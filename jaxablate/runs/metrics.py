@@ -128,6 +128,15 @@ def parse(
     return entries, size
 
 
+def parse_whole(raw: bytes) -> list[dict[str, Any]]:
+    r"""Entries of whole lines of a file that somebody else writes; damaged ones are left out.
+
+    >>> parse_whole(b'{"step":1}\n{"st\n{"step":3}\n')
+    [{'step': 1}, {'step': 3}]
+    """
+    return [entry for text in raw.split(b"\n") if (entry := _entry(text)) is not None]
+
+
 def read_lines(path: str | Path) -> list[dict[str, Any]]:
     """Entries of a file that may still be written; a torn last line is left out.
 
