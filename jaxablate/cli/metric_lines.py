@@ -41,7 +41,11 @@ def rates(timing: Mapping[str, Any]) -> list[str]:
 
 def evaluated(entry: Mapping[str, Any]) -> str:
     """What an "eval" line says; a loss under a mask that leaks says so."""
-    decoded = entry.get("decode_loss")
-    also = "" if decoded is None else f" ({decoded:.4f} decoded token by token)"
+    also = f" ({decoded(entry)} decoded token by token)" if "decode_loss" in entry else ""
     stamp = " LEAKY" if entry["leaky"] else ""
     return f"held-out loss {entry['loss']:.4f} under {entry['mask']}{stamp}{also}"
+
+
+def decoded(entry: Mapping[str, Any]) -> str:
+    """The loss of what was decoded, and of how many tokens: it is fewer than the other loss has."""
+    return f"{entry['decode_loss']:.4f} of {entry['decode_targets']} tokens"

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from jaxablate.cli.metric_lines import rates, sentence, trained
+from jaxablate.cli.metric_lines import decoded, rates, sentence, trained
 from jaxablate.core.text import visible
 from jaxablate.evaluation.progress import Stream, duration
 
@@ -101,7 +101,8 @@ class Forecast:
     def sentence(self) -> str | None:
         """The same in words."""
         left = self.left()
-        return None if left is None else f"{duration(left)} left"
+        over = self._last is not None and self._last[0] >= self.steps
+        return None if left is None or over else f"{duration(left)} left"
 
 
 def opening(facts: dict[str, Any]) -> str:
@@ -207,11 +208,10 @@ class Board:
         for name in ("nats/token", "decoded", "at step"):
             table.add_column(name, justify="right")
         for mask, entry in self._evals.items():
-            decoded = entry.get("decode_loss")
             table.add_row(
                 Text(visible(mask) + (" LEAKY" if entry["leaky"] else "")),
                 f"{entry['loss']:.4f}",
-                "" if decoded is None else f"{decoded:.4f}",
+                decoded(entry) if "decode_loss" in entry else "",
                 str(entry["step"]),
             )
         return table

@@ -69,14 +69,15 @@ def nothing(display, clock):
 
 def test_a_log_gets_one_whole_line_an_entry():
     def tell(display, clock):
-        display.on_metrics(evaluation(0, decode_loss=1.625), None)
+        display.on_metrics(evaluation(0, decode_loss=1.625, decode_targets=60), None)
         display.on_metrics(train(10), TIMING)
         display.on_note("a checkpoint was written")
         display.on_end(SUMMARY)
 
     assert shown_on_pipe(tell) == [
         "tiny-ab12cd: training models/tiny under prefix_lm, 100 steps",
-        "step 0/100: held-out loss 1.5000 under prefix_lm (1.6250 decoded token by token)",
+        "step 0/100: held-out loss 1.5000 under prefix_lm (1.6250 of 60 tokens decoded token by "
+        "token)",
         "step 10/100: loss 2.3457, learning rate 2.00e-05, gradient norm 0.532, 12,346 tokens/s, "
         "78% of them real, 41.2% MFU, 3.0 GiB",
         "a checkpoint was written",
@@ -108,11 +109,13 @@ def test_time_left_goes_by_the_pace_since_the_first_line():
         display.on_metrics(train(20), None)
         clock.now += 40
         display.on_metrics(train(30), None)
+        display.on_metrics(train(100), None)
 
     lines = shown_on_pipe(tell)
     assert "left" not in lines[1]
     assert lines[3].endswith("0:02:40 left")
     assert lines[4].endswith("0:03:30 left")
+    assert "left" not in lines[5]
 
 
 def test_a_loss_under_a_leaky_mask_says_so_everywhere():
@@ -136,7 +139,9 @@ def test_foreign_text_moves_no_cursor():
 
 def all_kinds(display, clock):
     display.on_metrics(evaluation(0), None)
-    display.on_metrics(evaluation(0, "layers(0) & causal", decode_loss=1.625), None)
+    display.on_metrics(
+        evaluation(0, "layers(0) & causal", decode_loss=1.625, decode_targets=60), None
+    )
     display.on_metrics(train(10), TIMING)
     clock.now += 20
     display.on_metrics(train(20), TIMING)
@@ -154,7 +159,7 @@ def all_kinds(display, clock):
         "loss 2.3457, learning rate 2.00e-05, gradient norm 0.532",
         "12,346 tokens/s, 78% of them real, 41.2% MFU, 3.0 GiB",
         "layers(0) & causal",
-        "1.6250",
+        "1.6250 of 60 tokens",
         "note 1\n",
         "note 3",
     ],
