@@ -2,6 +2,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -536,6 +537,27 @@ def test_a_file_that_may_not_grow_is_a_failed_save(pristine, tmp_path):
     assert codes == [7], errors
     assert "Traceback" not in errors
     assert names(folder) == ["step-00000010", "step-00000020"]
+
+
+def test_two_processes_go_on_from_a_step_and_save_and_restore_together(folder):
+    program = [sys.executable, str(ROOT / "tests" / "checkpoints" / "two_savers.py")]
+    partial_path(folder / name_of(30), "all-0-0000000a").mkdir()  # as killed ones leave
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        coordinator = f"localhost:{free.getsockname()[1]}"
+    both = [
+        subprocess.Popen(
+            [*program, coordinator, str(index), str(folder)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        for index in (0, 1)
+    ]
+    told = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert names(folder) == ["step-00000022"]
 
 
 def test_every_failpoint_of_saving_has_its_crash_test():
