@@ -169,6 +169,15 @@ class Overview:
         found = (d for d in self.kept if _is(d.condition, model, column))
         return next(found, None)
 
+    def trained(self, model: Model) -> Training | None:
+        """How a model was trained."""
+        return next((row for row in self.training if row.model.name == model.name), None)
+
+    @property
+    def alarms(self) -> tuple[Training, ...]:
+        """Runs in which an alarm was raised."""
+        return tuple(row for row in self.training if row.alarms)
+
     @property
     def recovered(self) -> tuple[Difference, ...]:
         """Comparisons with a ratio to the baseline."""

@@ -6,7 +6,7 @@ from jaxablate.reports.compare import Cell, macro, macro_difference
 from jaxablate.reports.experiment_view import Criterion
 from jaxablate.reports.matrix import ABOVE, Matrix
 from jaxablate.reports.study import BASE, Model
-from jaxablate.reports.view import Estimate
+from jaxablate.reports.view import Estimate, rounded
 
 MET, MISSED, OPEN = "met", "not met", "not distinguishable"
 MEANINGLESS, UNMEASURED = "meaningless", "not measured"
@@ -43,13 +43,11 @@ def _cost(matrix: Matrix) -> Iterator[str]:
     if ablated is None or column is None or ablated is base or column.leaky:
         return
     cost = macro_difference(ablated, base).value
-    effect = _direction(
-        cost, up="raises accuracy by", down="costs", none="makes no difference told from zero:"
+    effect = (
+        _direction(cost, up="the ablation raises it by", down="the ablation costs")
+        or f"the difference, {_value(cost, sign=True)}, cannot be told from zero"
     )
-    yield (
-        f"Under {column.mask} the base has {_value(macro(ablated).accuracy)}: the ablation "
-        f"{effect}."
-    )
+    yield f"Under {column.mask} the base has {_value(macro(ablated).accuracy)}: {effect}."
     if macro(ablated).verdict != ABOVE:
         yield f"Under {column.mask} the base is {_at_chance(ablated)}."
 
@@ -100,16 +98,15 @@ def _regression(matrix: Matrix, model: Model) -> Iterator[str]:
     if cell is None or base is None:
         return
     value = macro_difference(cell, base).value
-    effect = _direction(
-        value,
-        up="gained",
-        down="lost",
-        none="neither gained nor lost anything told from zero:",
+    leaky = model.run is not None and model.run.summary["leaky"]
+    name = f"{model.name} (trained under a LEAKY mask)" if leaky else model.name
+    change = _direction(value, up="it gained", down="it lost")
+    effect = (
+        f"{change} against the base"
+        if change
+        else f"the difference to the base, {_value(value, sign=True)}, cannot be told from zero"
     )
-    yield (
-        f"Under {base.condition.mask}, {model.name} has {_value(macro(cell).accuracy)}: "
-        f"it {effect} against the base."
-    )
+    yield (f"Under {base.condition.mask}, {name} has {_value(macro(cell).accuracy)}: {effect}.")
 
 
 def criteria(matrix: Matrix) -> tuple[Criterion, ...]:
@@ -209,11 +206,11 @@ def _ends(value: Estimate) -> tuple[float, float]:
     return low, value.value if value.high is None else value.high
 
 
-def _direction(value: Estimate, *, up: str, down: str, none: str) -> str:
-    """A change in words: its size where the interval tells it from zero."""
+def _direction(value: Estimate, *, up: str, down: str) -> str:
+    """A change in words with its size; empty where the interval does not tell it from zero."""
     low, high = _ends(value)
     if not _clear(value):
-        return f"{none} {_value(value, sign=True)}"
+        return ""
     if value.value > 0:
         return f"{up} {_value(value)}"
     return f"{down} {_value(Estimate(value=-value.value, low=-high, high=-low))}"
@@ -222,7 +219,9 @@ def _direction(value: Estimate, *, up: str, down: str, none: str) -> str:
 def _value(estimate: Estimate, *, sign: bool = False) -> str:
     """A number with its interval."""
     form = "+.3f" if sign else ".3f"
-    value, low, high = (format(number, form) for number in (estimate.value, *_ends(estimate)))
+    value, low, high = (
+        format(rounded(number, 3), form) for number in (estimate.value, *_ends(estimate))
+    )
     return f"{value} ({low} to {high})"
 
 

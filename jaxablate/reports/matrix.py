@@ -118,9 +118,9 @@ class Matrix:
             [pair for pair in self._same_mask() if pair not in against],
         )
         yield (
-            "Training mask against training mask",
-            f"{self.criteria.tuned} against the other trained models under the same mask: what is "
-            "due to the mask in training, and not to training as such.",
+            "Against the other trained models",
+            f"{self.criteria.tuned} against each of them under the same mask. Where the other was "
+            "trained under another mask, this is what the mask in training is worth.",
             list(self._controls()),
         )
 

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from jaxablate.core.files import write_atomic
 from jaxablate.core.text import visible
 from jaxablate.reports.experiment_view import Overview
-from jaxablate.reports.view import View
+from jaxablate.reports.view import View, rounded
 
 # Characters that begin markup in Markdown or HTML, or end a table cell.
 _MARKDOWN = str.maketrans({letter: f"\\{letter}" for letter in "\\`*_{}[]<>#|!~&$"})
@@ -61,7 +61,11 @@ def _environment(*, markdown: bool) -> Environment:
     environment.filters["raw"] = Markup
     environment.filters["groups"] = _groups
     environment.globals.update(
-        percent=_percent, p_value=_p_value, bounded=_bounded, grouped="{:,}".format
+        percent=_percent,
+        p_value=_p_value,
+        bounded=_bounded,
+        rounded=rounded,
+        grouped="{:,}".format,
     )
     return environment
 

@@ -131,3 +131,12 @@ class View:
             if end is not None
         ]
         return max(0.05, -(-max(ends, default=0.05) // 0.05) * 0.05)
+
+
+def rounded(value: float, digits: int) -> float:
+    """A number as it is shown; what rounds to zero has no minus.
+
+    >>> rounded(-0.0001, 3)
+    0.0
+    """
+    return round(float(value), digits) + 0.0
