@@ -1,3 +1,4 @@
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -32,8 +33,13 @@ def base(tmp_path_factory):
     return write_folder(folder, hf_config, random_tensors(hf_config))
 
 
-def record_of(base, *, kind="full", layout="loop", weights_digest=None):
-    digest = weights_digest or open_checkpoint(base, dtype="float32")[2]["weights"]
+@functools.cache
+def opened(base, layout="loop"):
+    return open_checkpoint(base, dtype="float32", layout=layout)
+
+
+def record_of(base, *, kind="full", layout="loop"):
+    digest = opened(base)[2]["weights"]
     model = {
         "kind": kind,
         "base": {"path": str(base), "weights": digest},
@@ -72,13 +78,13 @@ def save_run(root, arrays, record, *, step=20, status="done", chosen=None):
 
 def full_arrays(base, layout="loop", only=""):
     """Every weight that has `only` in its path, changed."""
-    decoder, _, _ = open_checkpoint(base, dtype="float32", layout=layout)
+    decoder, _, _ = opened(base, layout)
     changed = {path: w * 1.25 + 0.003 for path, w in weights(decoder).items() if only in path}
     return {f"params/{path}": w for path, w in changed.items()}
 
 
 def lora_arrays(base):
-    _, config, _ = open_checkpoint(base, dtype="float32")
+    config = opened(base)[1]
     arrays = {}
     for path, factors in random_lora(config).factors.items():
         arrays[f"params/{path}/lora_a"], arrays[f"params/{path}/lora_b"] = factors
@@ -111,7 +117,7 @@ def test_trained_weights_come_back_bit_for_bit_in_any_layout(base, tmp_path, sto
     decoder, config, _ = open_finetuned(run, dtype="float32", layout=asked)
     wanted = {p.removeprefix("params/"): w for p, w in full_arrays(base, asked).items()}
     assert decoder.layout == asked
-    assert config == open_checkpoint(base, dtype="float32")[1]
+    assert config == opened(base)[1]
     assert_equal(weights(decoder), wanted)
 
 
@@ -119,7 +125,7 @@ def test_weights_that_were_not_trained_are_those_of_the_base(base, tmp_path):
     changed = full_arrays(base, only="/mlp/")
     run = save_run(tmp_path / "run", changed, record_of(base))
     found = weights(open_finetuned(run, dtype="float32")[0])
-    wanted = weights(open_checkpoint(base, dtype="float32")[0])
+    wanted = weights(opened(base)[0])
     wanted |= {path.removeprefix("params/"): weight for path, weight in changed.items()}
     assert len(changed) == 2 * 3
     assert_equal(found, wanted)
@@ -135,10 +141,10 @@ def test_narrowing_the_trained_weights_rounds_to_nearest_even(base, full_run):
 @pytest.mark.parametrize("layout", ["loop", "scan"])
 def test_lora_is_merged(base, lora_run, layout):
     decoder, config, _ = open_finetuned(lora_run, dtype="float32", layout=layout)
-    plain = open_checkpoint(base, dtype="float32", layout=layout)[0]
+    plain = opened(base, layout)[0]
     assert_equal(weights(decoder), weights(lora.merge(plain, random_lora(config))))
     factors = random_lora(config).factors["layers/1/attention/q"]
-    before = weights(open_checkpoint(base, dtype="float32")[0])["layers/1/attention/q/weight"]
+    before = weights(opened(base)[0])["layers/1/attention/q/weight"]
     by_hand = np.asarray(before) + 3.0 * np.asarray(factors.lora_b) @ np.asarray(factors.lora_a)
     merged = weights(open_finetuned(lora_run, dtype="float32")[0])["layers/1/attention/q/weight"]
     np.testing.assert_allclose(merged, by_hand, rtol=1e-5, atol=1e-6)
@@ -163,7 +169,7 @@ def test_the_source_says_which_run_and_from_what(base, lora_run):
     assert source["path"] == str(lora_run.resolve())
     assert (source["run"], source["step"], source["mask"]) == ("lora", 20, "prefix_lm")
     assert source["stop_reason"] == "finished"
-    assert source["base"]["weights"] == open_checkpoint(base, dtype="float32")[2]["weights"]
+    assert source["base"]["weights"] == opened(base)[2]["weights"]
     assert len(source["weights"]) == 64
     json.dumps(source)
 
@@ -257,7 +263,7 @@ def test_another_base_under_the_same_name_is_refused(base, tmp_path):
     with pytest.raises(UserError, match=r"was trained from weights '.*', but its base .* now has"):
         open_finetuned(run, dtype="float32")
     shutil.rmtree(copy)
-    with pytest.raises(UserError, match="its base checkpoint cannot be opened: .*no such folder"):
+    with pytest.raises(UserError, match=r"its base checkpoint cannot be opened: .*no such folder"):
         open_finetuned(run, dtype="float32")
 
 
