@@ -3,7 +3,6 @@ import json
 import shutil
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from jaxablate.core.mesh import make_mesh, parse_mesh
 from jaxablate.language_model import load
 from jaxablate.latent import lora
 from jaxablate.models.layout import weights
+from jaxablate.models.lora import shapes, split_path
 from jaxablate.runs.folder import RunFolder
 from tests.checkpoints.tiny import config_json, random_tensors, write_folder
 
@@ -53,12 +53,15 @@ def record_of(base, *, kind="full", layout="loop"):
 
 
 def random_lora(config):
-    made = lora.init(SETTINGS, config, key=jax.random.PRNGKey(0))
-    keys = iter(jax.random.split(jax.random.PRNGKey(1), len(made.factors)))
-    factors = {
-        path: lora.Factors(f.lora_a, jax.random.normal(next(keys), f.lora_b.shape))
-        for path, f in made.factors.items()
-    }
+    random = np.random.default_rng(1)
+
+    def draw(*shape):
+        return jnp.asarray(random.normal(size=shape).astype(np.float32))
+
+    factors = {}
+    for path in lora.resolve_targets(SETTINGS, config):
+        out, size_in = shapes(config)[split_path(path)[1]]
+        factors[path] = lora.Factors(draw(2, size_in), draw(out, 2))
     return lora.LoRA(factors=factors, rank=2, alpha=6.0)
 
 
@@ -79,8 +82,8 @@ def save_run(root, arrays, record, *, step=20, status="done", chosen=None):
 def full_arrays(base, layout="loop", only=""):
     """Every weight that has `only` in its path, changed."""
     decoder, _, _ = opened(base, layout)
-    changed = {path: w * 1.25 + 0.003 for path, w in weights(decoder).items() if only in path}
-    return {f"params/{path}": w for path, w in changed.items()}
+    chosen = {path: np.asarray(w) for path, w in weights(decoder).items() if only in path}
+    return {f"params/{path}": jnp.asarray(w * 1.25 + 0.003) for path, w in chosen.items()}
 
 
 def lora_arrays(base):
