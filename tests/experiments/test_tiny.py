@@ -62,7 +62,7 @@ def deterministic(root):
         del summary["rates"]
         found[str(path.relative_to(root))] = json.dumps(summary).encode()
     for path in root.glob("*/checkpoints/step-*/manifest.json"):
-        arrays = json.loads(path.read_text())["arrays"]
+        arrays = json.loads(path.read_text())["record"]["arrays"]
         found[str(path.relative_to(root))] = json.dumps(arrays, sort_keys=True).encode()
     return found
 
@@ -104,9 +104,9 @@ def test_every_stage_is_in_the_report_and_the_leak_gives_itself_away(undisturbed
     root = cwd / OUT
     stages = {s["name"]: s for s in json.loads((root / "experiment.json").read_text())["stages"]}
     assert {"stage1", "stage2", "stage3a", "stage3b", "stage4b", "stage5", "leak"} <= set(stages)
-    text = (root / "report.md").read_text()
-    assert all(stage["run"] in text for stage in stages.values())
-    assert str(cwd) not in text + (root / "experiment.json").read_text()
+    page = (root / "report.html").read_text()
+    assert all(stage["run"] in page for stage in stages.values())
+    assert str(cwd) not in page + (root / "experiment.json").read_text()
     summary = json.loads((root / stages["leak"]["run"] / "summary.json").read_text())
     leaky = summary["final"]["evals"]["full_bidirectional"]
     assert leaky["loss"] < 1 < 3 < leaky["decode_loss"]
