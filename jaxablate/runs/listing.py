@@ -189,13 +189,12 @@ def _last_lines(path: Path) -> list[dict[str, Any]]:
     """Entries at the end of a file of metrics; none where there is no file."""
     try:
         with open(path, "rb") as file:
-            start = max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES)
-            file.seek(start)
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
             raw = file.read()
     except OSError:
         return []
-    whole = raw[: raw.rfind(b"\n") + 1]
-    return parse_whole(whole[whole.find(b"\n") + 1 :] if start else whole)
+    # A line whose start was not read is no JSON and is left out with the unfinished one.
+    return parse_whole(raw[: raw.rfind(b"\n") + 1])
 
 
 def _is_alive(pid: int, since: float | None) -> bool:
