@@ -15,8 +15,9 @@ class Observer(Protocol):
     def on_begin(self, facts: dict[str, Any]) -> None:
         """The run starts or goes on; `facts` name it and say how far it is.
 
-        Keys, all optional: "run" (its id), "path" (its folder), "config" (plain values),
-        "step" (steps done before), "steps" (all steps), "mask" (of training).
+        Keys: "run" (its folder's name), "path", "step" (steps done before), "steps" (all steps),
+        "mask" (of training). Where known also "position" (lines of metrics written before),
+        "checkpoint", "leaky", "config" (plain values).
         """
         ...
 
