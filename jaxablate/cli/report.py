@@ -90,7 +90,7 @@ def _render_runs(
 ) -> tuple[str, str]:
     """Page and Markdown of run folders; finetuning runs among them tell what was trained."""
     from jaxablate.reports.build import build_view
-    from jaxablate.reports.finetune import KIND, load_finetune
+    from jaxablate.reports.finetune import KIND, finetuned_from, load_finetune
     from jaxablate.reports.load import load_run
     from jaxablate.reports.overview import build_overview
     from jaxablate.reports.render import experiment_html, experiment_markdown, html, markdown
@@ -100,8 +100,11 @@ def _render_runs(
     trains = [Path(f).is_dir() and read_manifest(f)["kind"] == KIND for f in folders]
     trained = [load_finetune(f) for f, yes in zip(folders, trains, strict=True) if yes]
     runs = [load_run(f) for f, yes in zip(folders, trains, strict=True) if not yes]
-    every = (*trained, *runs)
-    names = dict.fromkeys(Path(str(run.config.get("checkpoint", "?"))).name for run in every)
+    # What a finetuning run made is named by that run; it is no checkpoint of its own.
+    others = [run for run in runs if not (trained and finetuned_from(run.manifest))]
+    names = dict.fromkeys(
+        Path(str(run.config.get("checkpoint", "?"))).name for run in (*trained, *others)
+    )
     if trained:
         heading = title or f"{', '.join(names)} finetuned under attention masks"
         study = study_of(runs, trained, title=heading, baseline=baseline)
