@@ -9,13 +9,16 @@ Nothing in experiment.json or the report depends on when, where or in how many a
 """
 
 import contextlib
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from jaxablate.core.config import resolved
-from jaxablate.core.errors import UserError
+from jaxablate.core.errors import Stopped, UserError
 from jaxablate.core.files import read_json, write_json
 from jaxablate.experiments.job import Hooks, Job
 from jaxablate.experiments.plan import Plan, State, state_of
@@ -44,6 +47,7 @@ def run_experiment(
     Raises:
         UserError: for what is wrong with data, masks or folders, before anything runs where that
             can be seen; and when another process works in the experiment's folder.
+        Stopped: by SIGTERM; what is finished is kept, and the same command goes on.
     """
     hooks = hooks or Hooks()
     jobs = plan.jobs(stages)
@@ -51,6 +55,7 @@ def run_experiment(
     plan.root.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         stack.callback(FolderLock(plan.root).release)
+        stack.enter_context(_stoppable())
         write_index(plan)
         for number, job in enumerate(jobs, start=1):
             _run_job(job, f"{number}/{len(jobs)} {job.name}", hooks)
@@ -58,6 +63,24 @@ def run_experiment(
             _check_base(plan)
         page, text = _write_report(plan.root)
     return Outcome(plan.root, page, text)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM ends an evaluation where it stands; training saves first, see `training.stopping`."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del frame
+        raise Stopped(f"stopped by {signal.Signals(number).name}")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def check(plan: Plan, jobs: Sequence[Job]) -> dict[str, State]:

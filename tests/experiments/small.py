@@ -106,6 +106,8 @@ def work(monkeypatch):
     import sys
 
     work = Work()
+    # It asks git, which takes longer than everything else here.
+    monkeypatch.setattr("jaxablate.runs.folder.environment", dict)
     sizes = SimpleNamespace(num_layers=2, num_heads=4)
     runner = SimpleNamespace(
         load_model=lambda config: SimpleNamespace(config=sizes), evaluate=work.evaluate

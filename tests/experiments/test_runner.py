@@ -1,10 +1,12 @@
 """What is done is skipped, what was begun goes on, what changed is done anew beside the old."""
 
 import json
+import os
+import signal
 
 import pytest
 
-from jaxablate.core.errors import UserError
+from jaxablate.core.errors import Stopped, UserError
 from jaxablate.experiments.job import Hooks
 from jaxablate.experiments.plan import state_of
 from jaxablate.experiments.runner import run_experiment
@@ -146,6 +148,19 @@ def test_the_newest_earlier_run_is_compared_with(tmp_path, work, monkeypatch):
         run(root, f"evaluate.limit={limit}", stages=["stage1"])
     found = {job.name: job for job in plan(root).jobs()}
     assert state_of(found["stage1"]).changes == ("limit: 3 -> 4",)
+
+
+def test_sigterm_in_an_evaluation_stops_and_the_next_run_goes_on(tmp_path, work, monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "evaluate", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+        patch.setattr("jaxablate.evaluation.runner.evaluate", work.evaluate)
+        with pytest.raises(Stopped, match="stopped by SIGTERM"):
+            run(tmp_path / "x")
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert work.done == []
+    run(tmp_path / "x")
+    assert work.done == ALL[1:]
 
 
 def test_chosen_stages_run_with_what_they_need(tmp_path, work):
