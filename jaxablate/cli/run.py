@@ -56,8 +56,9 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         return 0
     outcome = run_plan(plan, stages)
-    show_results(plan.root)
-    print(f"report: {visible(outcome.page)} (and {visible(outcome.text)})")
+    if outcome.page:
+        show_results(plan.root)
+        print(f"report: {visible(outcome.page)} (and {visible(outcome.text)})")
     return 0
 
 

@@ -1,6 +1,7 @@
 """A job is one run folder of an experiment: what decides its content, and how it is made."""
 
 import abc
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,6 +10,7 @@ from typing import Any, ClassVar
 
 from jaxablate.core.config import differences, relevant, resolved
 from jaxablate.core.files import digest, read_json
+from jaxablate.runs.folder import MANIFEST, read_manifest
 
 PLACED = ("checkpoint", "out", "runs")  # settings that the experiment decides
 
@@ -149,6 +151,19 @@ class Job(abc.ABC):
     def changes(self, config: Mapping[str, Any]) -> list[str]:
         """How a run's config differs from this job's, one line each; empty if it is the job's."""
         return differences(self.portable(config), self.wanted(config))
+
+    def placed(self) -> Any:
+        """The config with the run's folder.
+
+        A run that was begun keeps the words for its checkpoint: runs/x and /home/me/runs/x may be
+        one folder.
+        """
+        own = {"out": str(self.path)}
+        if (self.path / MANIFEST).exists():
+            begun = read_manifest(self.path)["config"].get("checkpoint")
+            if isinstance(begun, str) and Path(begun).exists():
+                own["checkpoint"] = begun
+        return dataclasses.replace(self.config, **own)
 
     def settings(self) -> dict[str, Any]:
         """Every setting that a stage can give, as YAML takes it."""

@@ -32,11 +32,11 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where an experiment lies, and its report in HTML and Markdown."""
+    """Where an experiment lies, and its report; there is none of nothing but models."""
 
     path: Path
-    page: Path
-    text: Path
+    page: Path | None
+    text: Path | None
 
 
 def run_experiment(
@@ -61,8 +61,9 @@ def run_experiment(
             _run_job(job, f"{number}/{len(jobs)} {job.name}", hooks)
             write_index(plan)
             _check_base(plan)
-        page, text = _write_report(plan.root)
-    return Outcome(plan.root, page, text)
+        if any(job.kind != "model" for job in jobs):
+            return Outcome(plan.root, *_write_report(plan.root))
+        return Outcome(plan.root, None, None)
 
 
 @contextlib.contextmanager
@@ -103,7 +104,9 @@ def _check_root(plan: Plan) -> None:
         if name != plan.config.name:
             raise UserError(f"{root}: holds experiment {name!r}, wanted {plan.config.name!r}")
     elif root.exists():
-        others = sorted(path.name for path in root.iterdir() if path.name != NAME)
+        # The lock, and what a kill left of a file that was being written.
+        hidden = ("." + EXPERIMENT, NAME)
+        others = sorted(p.name for p in root.iterdir() if not p.name.startswith(hidden))
         if others:
             raise UserError(f"{root}: not an experiment and not empty (it has {others[0]!r})")
 

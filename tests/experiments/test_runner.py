@@ -108,6 +108,22 @@ def test_what_broke_goes_on_and_nothing_is_done_twice(tmp_path, work):
     assert (root / "experiment.json").read_bytes() == (undisturbed / "experiment.json").read_bytes()
 
 
+def test_a_run_goes_on_under_another_path_to_the_same_folder(tmp_path, work, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    work.fail_in = "stage4"
+    with pytest.raises(RuntimeError):
+        run("x")
+    work.fail_in = ""
+    run(tmp_path / "x")
+    assert work.done == ALL[1:]
+
+
+def test_a_model_alone_has_no_report(tmp_path, work):
+    outcome = run_experiment(plan(tmp_path / "x"), stages=["tiny_model"])
+    assert (outcome.page, outcome.text) == (None, None)
+    assert [entry["name"] for entry in index(tmp_path / "x")["stages"]] == ["tiny_model"]
+
+
 def test_a_changed_setting_is_named_and_the_old_run_is_kept(tmp_path, work):
     root = tmp_path / "x"
     run(root)
@@ -229,6 +245,14 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, work):
     run(tmp_path / "x")
     with pytest.raises(UserError, match="holds experiment 'small', wanted 'other'"):
         run(tmp_path / "x", "name=other")
+
+
+def test_a_kill_in_the_first_write_leaves_a_folder_that_goes_on(tmp_path, work):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / ".experiment.json.k3j4").write_text("{")
+    (tmp_path / "x" / ".lock").write_text("")
+    run(tmp_path / "x", stages=["stage1"])
+    assert work.done == ["stage1"]
 
 
 def test_weights_that_change_between_two_runs_are_noticed(tmp_path, work):

@@ -77,7 +77,7 @@ class EvaluateJob(Job):
         """Load the model and evaluate it."""
         from jaxablate.evaluation import runner
 
-        config = dataclasses.replace(self.config, out=str(self.path))
+        config = self.placed()
         lm = runner.load_model(config)
         if self.dose:
             total = {"layers": lm.config.num_layers, "heads": lm.config.num_heads}[self.dose.axis]

@@ -3,7 +3,6 @@
 stage3b: {kind: finetune, model: base, mask: prefix_lm, steps: 1200}
 """
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +50,7 @@ class FinetuneJob(Job):
         """Train, or go on."""
         from jaxablate.training.finetune import finetune
 
-        config = dataclasses.replace(self.config, out=str(self.path))
+        config = self.placed()
         finetune(config, provenance=self.provenance, observers=hooks.observers(config.trackers))
 
     def entry(self) -> dict[str, Any]:
