@@ -60,7 +60,7 @@ def deterministic(root):
     for path in root.glob("*/summary.json"):
         summary = json.loads(path.read_text())
         del summary["rates"]
-        found[str(path.relative_to(root))] = json.dumps(summary).encode()
+        found[str(path.relative_to(root))] = json.dumps(summary, sort_keys=True).encode()
     for path in root.glob("*/checkpoints/step-*/manifest.json"):
         arrays = json.loads(path.read_text())["record"]["arrays"]
         found[str(path.relative_to(root))] = json.dumps(arrays, sort_keys=True).encode()
