@@ -17,8 +17,7 @@ def start(coordinator: str, count: int, index: int, heartbeat_s: int = 30) -> No
     """
     import jax
 
-    if jax.config.jax_platforms in (None, "", "cpu"):
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         if coordinator:
             jax.distributed.initialize(

@@ -154,7 +154,8 @@ class FinetuneConfig:
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise UserError(f"eval_masks names {twice!r} twice")
-        parse(self.mask), [parse(name) for name in names]
+        for name in (self.mask, *names):
+            parse(name)
 
     @property
     def parsed_mask(self) -> Mask:

@@ -68,12 +68,13 @@ def finetune(
     setup = set_up(config)
     folder = _open(config)
     where = folder.path if folder is not None else Path(config.out)
-    with StopRequest() as request:
+    told = Observers(observers)
+    with StopRequest() as request, contextlib.closing(told):
         if folder is None:
-            return Outcome(where, _train(setup, where, None, Observers(()), request))
+            return Outcome(where, _train(setup, where, None, told, request))
         with folder:
             _begin(folder, setup, provenance)
-            summary = _train(setup, where, folder, Observers(observers), request)
+            summary = _train(setup, where, folder, told, request)
             write_json(where / SUMMARY, summary)
             folder.finish("done")
     return Outcome(where, summary)
@@ -206,7 +207,11 @@ def _model(setup: Setup) -> dict[str, Any]:
     low_rank = config.lora
     return {
         "kind": "full" if low_rank is None else "lora",
-        "base": {"path": config.checkpoint, "weights": setup.source.get("weights")},
+        "base": {
+            "path": config.checkpoint,
+            "weights": setup.source.get("weights"),
+            "revision": setup.source.get("revision"),
+        },
         "layout": config.layout,
         "config": dataclasses.asdict(setup.decoder),
         "lora": low_rank and {"rank": low_rank.rank, "alpha": low_rank.alpha, "dropout": 0.0},

@@ -1,4 +1,4 @@
-"""A run killed at any moment goes on bit for bit: on one device, with LoRA, and of two processes."""
+"""A run killed at any moment goes on bit for bit: of one process, with LoRA, of two processes."""
 
 import contextlib
 import json

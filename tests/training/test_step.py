@@ -232,14 +232,6 @@ def test_a_batch_without_supervised_tokens_moves_nothing():
         np.testing.assert_array_equal(run.state.params[path], weight)
 
 
-def test_the_decoder_that_was_loaded_keeps_its_weights():
-    lm = model()
-    run = Run()
-    run.losses([varied()] * 2)
-    for path, weight in weights(nnx.merge(lm.graph, lm.params)).items():
-        assert not weight.is_deleted(), path
-
-
 def test_streams_differ_by_name_and_step_and_repeat():
     key = jax.random.PRNGKey(3)
     keys = {(n, s): tuple(stream(key, n, s).tolist()) for n in ("a", "b") for s in range(3)}
