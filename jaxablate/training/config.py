@@ -6,7 +6,7 @@ from typing import Literal
 
 from jaxablate.checkpoints.steps import SaveConfig
 from jaxablate.core.config import operational
-from jaxablate.core.errors import UserError
+from jaxablate.core.errors import UserError, unknown
 from jaxablate.core.mesh import parse_mesh
 from jaxablate.data.sft_config import DataConfig
 from jaxablate.engine.plan import DEFAULT_WINDOW_POLICY
@@ -136,26 +136,33 @@ class FinetuneConfig:
         late = [step for step in self.eval_at if not 0 <= step <= self.steps]
         if late:
             raise UserError(f"eval_at must be within 0..steps ({self.steps}), got {late[0]}")
-        if self.lora is not None and self.frozen:
-            raise UserError("frozen is for training the weights; with lora all of them are frozen")
-        if self.lora is not None and self.layout != "loop":
-            raise UserError(f"lora trains with layout 'loop', got {self.layout!r}")
+        self._check_names()
+        self._check_lora()
+        parse_mesh(self.mesh)
+        self.schedule.over(self.steps)
+
+    def _check_names(self) -> None:
         for name, known in (
             ("window_policy", POLICIES),
             ("kernel", (*KERNELS, "auto")),
             ("layout", LAYOUTS),
         ):
             if getattr(self, name) not in known:
-                wanted = ", ".join(known)
-                raise UserError(f"{name} must be one of {wanted}, got {getattr(self, name)!r}")
-        parse_mesh(self.mesh)
-        self.schedule.over(self.steps)
-        names = self.loss_masks
-        twice = next((name for name in names if names.count(name) > 1), None)
+                raise unknown(name, getattr(self, name), known)
+        masks = self.loss_masks
+        twice = next((name for name in masks if masks.count(name) > 1), None)
         if twice is not None:
             raise UserError(f"eval_masks names {twice!r} twice")
-        for name in (self.mask, *names):
+        for name in (self.mask, *masks):
             parse(name)
+
+    def _check_lora(self) -> None:
+        if self.lora is None:
+            return
+        if self.frozen:
+            raise UserError("frozen is for training the weights; with lora all of them are frozen")
+        if self.layout != "loop":
+            raise UserError(f"lora trains with layout 'loop', got {self.layout!r}")
 
     @property
     def parsed_mask(self) -> Mask:
