@@ -34,6 +34,7 @@ def commands():
 def workplace(tmp_path_factory):
     """A folder in which the README's commands have run, in order."""
     folder = tmp_path_factory.mktemp("readme")
+    (folder / "configs").symlink_to(ROOT / "configs")
     patch = pytest.MonkeyPatch()
     with patch.context() as patched:
         patched.chdir(folder)
@@ -44,7 +45,7 @@ def workplace(tmp_path_factory):
 
 def test_there_are_commands_to_try():
     assert {words[0] for words in commands()} == {
-        "demo", "mask", "convert", "eval", "report", "probe", "env",
+        "demo", "mask", "convert", "eval", "report", "probe", "finetune", "env",
     }  # fmt: skip
 
 

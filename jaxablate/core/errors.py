@@ -21,8 +21,12 @@ def nearest(got: str, options: Iterable[str]) -> str | None:
     return matches[0] if matches else None
 
 
-class Stopped(Exception):
-    """The work was asked to stop and saved what it had first; the same command goes on."""
+class Stopped(BaseException):
+    """The work was asked to stop and saved what it had first; the same command goes on.
+
+    Like KeyboardInterrupt it is no Exception: it may be raised anywhere, also where a library
+    takes every Exception for a failure of its own.
+    """
 
 
 class SaveError(Exception):

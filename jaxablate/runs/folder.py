@@ -21,6 +21,7 @@ from jaxablate.core.config import differences
 from jaxablate.core.errors import UserError
 from jaxablate.core.files import digest, read_json, write_json
 from jaxablate.runs.journal import Journal
+from jaxablate.runs.lock import NAME as LOCK
 from jaxablate.runs.lock import FolderLock, LockedError
 from jaxablate.runs.manifest import environment, now
 
@@ -189,7 +190,9 @@ def check(path: Path, kind: str, config: dict[str, Any]) -> None:
         raise UserError(f"{path}: a run needs a folder, this is a file")
     manifest_path = path / MANIFEST
     if not manifest_path.exists():
-        others = sorted(item.name for item in path.iterdir() if item.name != ".lock")
+        # A process that was killed while it wrote the first manifest leaves a hidden part of it.
+        ours = (LOCK, f".{MANIFEST}.")
+        others = sorted(x.name for x in path.iterdir() if not x.name.startswith(ours))
         if others:
             raise UserError(f"{path}: not a run folder and not empty (it has {others[0]!r})")
         return

@@ -37,6 +37,11 @@ class StopRequest:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if kind is None and self.signal is not None:
+            # Too late for this work, which is done; whoever goes on after it should know.
+            number = signal.Signals[self.signal]
+            if callable(self._before[number]):
+                signal.raise_signal(number)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame

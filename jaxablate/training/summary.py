@@ -35,11 +35,16 @@ def summarise(
         "tokens_seen": progress.tokens,
         "targets_seen": progress.targets,
         "parameters": setup.parameters,
-        "final": {"train_loss": progress.train_loss, "evals": progress.evals},
+        "final": {"train_loss": progress.train_loss, "evals": _evals(setup, progress)},
         "best": rules.best and {**rules.best, "mask": config.loss_masks[0]},
         "checkpoints": _checkpoints(setup, rules, store),
         "rates": speed.totals(),
     }
+
+
+def _evals(setup: Setup, progress: Progress) -> dict[str, Any]:
+    names = setup.config.loss_masks
+    return {name: progress.evals[name] for name in names if name in progress.evals}
 
 
 def _checkpoints(setup: Setup, rules: StopRules, store: StepStore) -> dict[str, Any]:

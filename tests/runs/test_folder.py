@@ -94,6 +94,13 @@ def test_a_named_folder_of_another_config_is_refused_with_the_keys_and_not_touch
     assert snapshot(tmp_path) == before
 
 
+def test_a_folder_whose_first_manifest_was_never_finished_is_taken(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / ".manifest.json.x7y").write_text('{"format')
+    with opened(tmp_path, name="mine") as run:
+        assert run.manifest["status"] == "running"
+
+
 def test_a_folder_of_something_else_is_refused_and_not_touched(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
