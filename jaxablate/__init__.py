@@ -7,16 +7,23 @@
 
 How the parts follow from each other, lower ones first; imports go down only:
 
-    core          slots, errors, files, config, mesh
+    core          slots, errors, files, config, mesh, processes
     masks         a rule over pairs of slots: algebra, recipes, parser, lowering, leak guard
-    data, runs    tokenizers and benchmark rows; what a run leaves behind
+    losses        of tokens, without an array of all logits
+    data          tokenizers, benchmark rows, instructions, packing, the order of batches
+    runs          what a run leaves behind: folder, lock, journal, metrics, stop rules, statistics
     kernels       attention under a lowered mask; each serves it or declines with a reason
     models        one generic decoder, a family file for what differs
-    checkpoints   Hugging Face <-> jaxablate, the verified store
+    checkpoints   Hugging Face <-> jaxablate, the verified store, saved steps of a training
+    latent        LoRA
     engine        forward, score, generate: the compiled ways to run a decoder
     language_model  this Python surface
-    evaluation, probes, reports
-    integrations  lm-evaluation-harness
+    training      one step under a mask, and the run around it that can be killed and goes on
+    evaluation    multiple-choice tasks, scored into a run folder
+    probes        what a mask lets through, measured
+    reports       pages made of run folders alone
+    experiments   stages of evaluations and finetunings that belong together
+    integrations  lm-evaluation-harness, TensorBoard, Weights & Biases
     cli           one file a command
 """
 
