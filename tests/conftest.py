@@ -18,3 +18,11 @@ import jax
 
 jax.config.update("jax_default_matmul_precision", "highest")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+# Started first, so that no worker is left with one of them at the end.
+LONGEST = ("test_kills.py", "test_tiny.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in LONGEST)

@@ -129,6 +129,7 @@ def join_processes(args: argparse.Namespace) -> None:
 
 def observers(trackers: Sequence[str], *, quiet: bool) -> list[Any]:
     """Who is told of the metrics; only the first of several processes shows them."""
+    from jaxablate.cli.run_log import RunLog
     from jaxablate.cli.training_display import TrainingDisplay
     from jaxablate.core.processes import is_first
     from jaxablate.integrations.trackers import make_tracker
@@ -136,7 +137,7 @@ def observers(trackers: Sequence[str], *, quiet: bool) -> list[Any]:
     if not is_first():
         return []
     shown = [] if quiet else [TrainingDisplay()]
-    return [*shown, *(make_tracker(name) for name in trackers)]
+    return [*shown, RunLog(), *(make_tracker(name) for name in trackers)]
 
 
 def show(summary: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """jaxablate finetune: flags become settings, endings become exit codes, the summary is shown."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -90,6 +91,9 @@ def test_it_trains_says_how_it_ended_and_does_nothing_a_second_time(place, tmp_p
     assert f"{loss:.4f}" in first.out
     assert "4 of 4 steps, trained under prefix_lm" in first.out
     assert "step 2/4" in first.err
+    log = (tmp_path / "run" / "log.txt").read_text().splitlines()
+    assert [line.partition(" ")[2] for line in log] == first.err.splitlines()
+    assert all(re.match(r"\d{4}-\d\d-\d\dT[\d:]{8}Z ", line) for line in log)
     assert main(words) == 0
     assert capsys.readouterr() == (first.out, "")
 

@@ -134,10 +134,10 @@ def shapes(length, dtype=jnp.bfloat16, width=128):
         ("full_bidirectional", "cudnn"),
         ("prefix_lm", "cudnn"),
         ("sliding_window(9)", "cudnn"),
-        ("gist", "xla"),
+        ("gist", "cudnn_dense"),
     ],
 )
-def test_a_gpu_serves_its_own_masks_by_cudnn_and_the_rest_by_xla(text, kernel):
+def test_a_gpu_serves_its_own_masks_by_cudnn_and_short_rows_of_others_as_arrays(text, kernel):
     slots = rows((128, 90), 128, (40, 20))
     if text == "gist":
         slots.role[:, 38:40] = 4
@@ -145,6 +145,17 @@ def test_a_gpu_serves_its_own_masks_by_cudnn_and_the_rest_by_xla(text, kernel):
     choice = choose(Call.of(lowered, *shapes(128), "gpu"))
     assert choice.kernel == kernel
     assert "decode" in dict(choice.declined)
+
+
+@pytest.mark.parametrize(("length", "kernel"), [(1024, "cudnn_dense"), (1152, "xla"), (192, "xla")])
+def test_packed_rows_go_to_cudnn_as_an_array_only_where_that_is_small_and_right(length, kernel):
+    slots = rows((length,), length)
+    slots.segment[:, length // 2 :] = 2
+    slots.position[:, length // 2 :] -= length // 2
+    lowered = lower(parse("prefix_lm"), slots, slots)
+    assert lowered.kind == "rows"
+    call = Call.of(lowered, *shapes(length), "gpu")
+    assert choose(call).kernel == kernel
 
 
 @pytest.mark.parametrize(

@@ -257,15 +257,15 @@ def test_a_leak_shows_in_the_gap_and_in_the_alarm(model, tmp_path):
     common = [
         f"data={{folder: {tmp_path}, name: letters, eval_records: 8}}",
         "rows=16",
-        "steps=150",
+        "steps=125",
         "log_every=25",
-        "eval_every=150",
+        "eval_every=125",
         "eval_at=[]",
-        "save.every_steps=150",
+        "save.every_steps=125",
         "schedule={kind: constant_with_warmup, peak: 3e-3, warmup_steps: 20}",
         "decode_rows=8",
         "allow_leaky=true",
-        "stop={leak_action: note, leak_before_step: 150, leak_share: 0.25}",
+        "stop={leak_action: note, leak_before_step: 125, leak_share: 0.25}",
     ]
     causal, leaky = (
         finetune(config(model, tmp_path / mask, *common, f"mask={mask}", f"eval_masks=[{mask}]"))

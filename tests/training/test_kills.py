@@ -37,7 +37,6 @@ LORA = [
     *SETTINGS,
     "lora={rank: 2, alpha: 4, dropout: 0.1}",
     "microbatches=2",
-    "step.compute_dtype=bfloat16",
 ]
 STOPPED_BY_A_RULE = [
     *SETTINGS,
@@ -208,16 +207,16 @@ def test_a_job_of_two_processes_goes_on_when_either_is_killed(model, tmp_path):
         out, kills = tmp_path / "killed", 0
         while True:
             pids = attempt(out)
-            if kills < 4:
-                time.sleep(chance.uniform(0.2, 0.6) * duration)
+            if kills < 2:  # the second process, whose loss is noticed by its silence; the first
+                time.sleep(chance.uniform(0.3, 0.6) * duration)
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(pids[chance.randrange(2)], signal.SIGKILL)
+                    os.kill(pids[1 - kills], signal.SIGKILL)
             codes = [zygote.end() for zygote in pair]  # the other one ends by itself
             if codes == [0, 0]:
                 break
             assert -signal.SIGKILL in codes, [zygote.said() for zygote in pair]
             kills += 1
-        assert kills > 0
+        assert kills == 2
         assert results_of_several(out) == wanted
 
 
