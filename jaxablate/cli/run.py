@@ -59,7 +59,23 @@ def run(args: argparse.Namespace) -> int:
     if outcome.page:
         show_results(plan.root)
         print(f"report: {visible(outcome.page)} (and {visible(outcome.text)})")
-    return 0
+    broken = broken_stages(plan, stages)
+    for name, sentence in broken.items():
+        say(f"{name}: {sentence}")
+    return 1 if broken else 0
+
+
+def broken_stages(plan: Any, stages: list[str] | None = None) -> dict[str, str]:
+    """Finetunings, but those of a sweep, whose loss was no number in the end, and how it ended."""
+    from jaxablate.core.files import read_json
+
+    found = {}
+    for job in plan.jobs(stages):
+        if job.kind == "finetune" and not job.sweep:
+            summary = read_json(job.path / "summary.json")
+            if summary["stop_reason"] == "non_finite":
+                found[job.name] = summary["sentence"]
+    return found
 
 
 def run_plan(plan: Any, stages: list[str] | None = None) -> Any:

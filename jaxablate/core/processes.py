@@ -41,6 +41,13 @@ def count() -> int:
     return jax.process_count()
 
 
+def devices() -> str:
+    """What the program runs on, such as "2 x NVIDIA H200"."""
+    import jax
+
+    return f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+
+
 def is_first() -> bool:
     """Whether this process is the one that writes."""
     import jax

@@ -144,6 +144,7 @@ def _begin(folder: RunFolder, setup: Setup, provenance: dict[str, str] | None) -
         parameters=setup.parameters,
         leak=setup.leak,
         leaky=setup.leaky,
+        devices=processes.devices(),
         provenance=provenance or {},
     )
 

@@ -51,6 +51,23 @@ def test_the_plan_is_shown_then_run_and_results_and_report_are_named(here, work,
     assert err.count("done before") == 7
 
 
+def test_a_loss_that_is_no_number_fails_the_study_but_not_a_sweep(here, work, capsys):
+    assert main(["run", "small.yaml"]) == 0
+    root = here / "runs" / "small"
+
+    def break_off(pattern):
+        (path,) = root.glob(f"{pattern}/summary.json")
+        summary = json.loads(path.read_text())
+        path.write_text(json.dumps({**summary, "stop_reason": "non_finite", "sentence": "is nan"}))
+
+    break_off("rates-1e-05-*")
+    assert main(["run", "small.yaml"]) == 0
+    break_off("stage3b-*")
+    capsys.readouterr()
+    assert main(["run", "small.yaml"]) == 1
+    assert "jaxablate: stage3b: is nan" in capsys.readouterr().err
+
+
 def test_list_shows_states_and_changes_and_runs_nothing(here, work, capsys):
     assert main(["run", "small.yaml", "--list"]) == 0
     assert not (here / "runs").exists()

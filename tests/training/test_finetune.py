@@ -71,6 +71,7 @@ def test_metrics_are_those_that_were_asked_for(finished):
     assert found == [*evals[:2], trains[0], *evals[2:4], trains[1], *evals[4:]]
     timing = read_lines(outcome.path / "timing.jsonl")
     assert [line["step"] for line in timing] == [3, 6]
+    assert read_json(outcome.path / "manifest.json")["devices"] == "8 x cpu"
     assert all(line["tokens_per_s"] >= line["real_tokens_per_s"] > 0 for line in timing)
 
 
@@ -231,6 +232,15 @@ def test_resuming_on_another_mesh_gives_the_same_losses(model, tmp_path):
         assert other == pytest.approx(entry["loss"], rel=1e-5)
     placed = jaxablate.load(moved.path, mesh="fsdp=4")
     assert jax.tree.leaves(placed.params)[0].sharding.mesh.shape["fsdp"] == 4
+
+
+def test_a_seed_decides_everything(finished, model, tmp_path):
+    again, other = (
+        finetune(config(model, tmp_path / str(seed), f"seed={seed}")) for seed in (0, 1)
+    )
+    first = (finished[0].path / "metrics.jsonl").read_bytes()
+    assert (again.path / "metrics.jsonl").read_bytes() == first
+    assert (other.path / "metrics.jsonl").read_bytes() != first
 
 
 def test_changed_weights_under_a_run_are_noticed(tmp_path):
