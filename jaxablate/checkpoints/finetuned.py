@@ -25,6 +25,7 @@ from jaxablate.checkpoints.step_folder import (
     read_step,
     step_of,
 )
+from jaxablate.checkpoints.store import config_of
 from jaxablate.core.dtypes import parse_dtype
 from jaxablate.core.errors import UserError
 from jaxablate.core.files import digest, read_json
@@ -92,6 +93,21 @@ def open_finetuned(
     else:
         decoder = _replace(base, trained, parse_dtype(dtype))
     return _in_layout(decoder, layout), config, source
+
+
+def read_lora(folder: str | Path) -> tuple[LoRA, DecoderConfig, str]:
+    """The factors that a run trained, the decoder they belong to, and the name of its checkpoint.
+
+    Raises:
+        UserError: as `open_finetuned`, and for a run that trained the weights themselves.
+    """
+    step = _find(check_folder(folder)).step
+    read_step(step)
+    model = _model(step)
+    if model["kind"] != "lora":
+        raise UserError(f"{folder}: trained the weights themselves, so there are no LoRA factors")
+    factors = _lora(_read_params(step, model, None), model["lora"])
+    return factors, config_of(step / NAME, model["config"]), model["base"]["path"]
 
 
 def dtype_of(folder: str | Path) -> str:

@@ -96,7 +96,7 @@ def open_stored(
     folder = Path(folder)
     record = read_manifest(folder)
     verify_files(folder, record)
-    config = _config(folder / NAME, record["config"])
+    config = config_of(folder / NAME, record["config"])
     layout = layout or record["layout"]
     if layout not in LAYOUTS:
         raise unknown("layout", layout, LAYOUTS)
@@ -135,7 +135,8 @@ def _read_arrays(
     return ocp.load(str(folder.absolute()), wanted)
 
 
-def _config(path: Path, fields: Mapping[str, Any]) -> DecoderConfig:
+def config_of(path: Path, fields: Mapping[str, Any]) -> DecoderConfig:
+    """A decoder's config from plain values; `path` is named where they are not this version's."""
     known = {field.name for field in dataclasses.fields(DecoderConfig)}
     if fields.keys() != known:
         odd = ", ".join(sorted(fields.keys() ^ known))

@@ -2,7 +2,7 @@
 
 A converted folder opens faster, and every load of it compares each file with a digest. The weights
 keep their bits unless --dtype asks for another type. A finetuned model is named by its run's
-folder; LoRA is merged into its weights.
+folder; LoRA is merged into its weights, or written by itself with --to peft.
 """
 
 import argparse
@@ -21,6 +21,7 @@ jaxablate convert Qwen/Qwen3-0.6B qwen3-0.6b
 jaxablate convert Qwen/Qwen3-0.6B qwen3-0.6b --revision main --dtype float32
 jaxablate convert qwen3-0.6b qwen3-0.6b-hf --to hf
 jaxablate convert runs/20260101-finetune-0a1b2c finetuned-hf --to hf
+jaxablate convert runs/20260101-finetune-0a1b2c adapter --to peft
 """
 
 
@@ -30,10 +31,10 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("out", type=Path, help="folder to write; must be new or empty")
     parser.add_argument(
         "--to",
-        type=one_of("format", ("jaxablate", "hf")),
+        type=one_of("format", ("jaxablate", "hf", "peft")),
         default="jaxablate",
         metavar="FORMAT",
-        help="jaxablate (default) or hf, which transformers loads",
+        help="jaxablate (default); hf, which transformers loads; peft, the LoRA of a finetuning",
     )
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: as in the source)")
     parser.add_argument("--revision", help="commit, branch or tag of a hub id")
@@ -42,9 +43,22 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Convert, and print where the weights are and what names them."""
     dtype = parse_dtype(args.dtype) if args.dtype is not None else None
+    if args.to == "peft":
+        return _write_adapter(args.source, args.out)
     with bars():
         source = convert(args.source, args.out, to=args.to, dtype=dtype, revision=args.revision)
     print(f"{visible(args.out)}: {args.to} format, from weights {source['weights'][:16]}")
+    return 0
+
+
+def _write_adapter(source: str, out: Path) -> int:
+    """Write the LoRA of a finetuning as PEFT does, and say what it belongs to."""
+    from jaxablate.checkpoints.finetuned import read_lora
+    from jaxablate.checkpoints.peft import save_peft
+
+    lora, config, base = read_lora(source)
+    save_peft(lora, config, out, base_model=base)
+    print(f"{visible(out)}: PEFT adapter of rank {lora.rank} for {visible(base)}")
     return 0
 
 

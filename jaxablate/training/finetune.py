@@ -25,10 +25,11 @@ from jaxablate.training.stopping import StopRequest
 from jaxablate.training.summary import summarise
 
 KIND = "finetune"
-CHECKPOINTS, METRICS_LOG, TIMING_LOG, SUMMARY = (
+CHECKPOINTS, METRICS_LOG, TIMING_LOG, EXAMPLES, SUMMARY = (
     "checkpoints",
     "metrics.jsonl",
     "timing.jsonl",
+    "examples.json",
     "summary.json",
 )
 
@@ -137,6 +138,7 @@ def _begin(folder: RunFolder, setup: Setup, provenance: dict[str, str] | None) -
             f"{folder.path}: weights, tokenizer or data are not those this run began with: "
             f"{'; '.join(changed)}"
         )
+    write_json(folder.path / EXAMPLES, setup.data.ids())
     folder.note(
         **facts,
         source=setup.source,
@@ -158,7 +160,8 @@ def _train(
         fence=None if folder is None else folder.fence,
         is_writer=folder is not None,
     )
-    keeper = Keeper(store, config.save, {**_facts(setup), "model": _model(setup)})
+    facts = {**_facts(setup), "model": _model(setup), "config": relevant(config)}
+    keeper = Keeper(store, config.save, facts)
     found = keeper.restore(setup.state)
     state, progress = found or (keeper.drill(setup.state), Progress())
     observers.on_begin(_about(setup, path, progress))

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import json
 import shutil
@@ -10,7 +11,9 @@ import pytest
 from jaxablate.checkpoints import open_checkpoint, store
 from jaxablate.checkpoints.finetuned import is_finetuned, open_finetuned
 from jaxablate.checkpoints.open import tokenizer_folder
+from jaxablate.checkpoints.peft import load_peft
 from jaxablate.checkpoints.steps import StepStore
+from jaxablate.cli import main
 from jaxablate.cli.convert import convert
 from jaxablate.core.errors import UserError
 from jaxablate.core.mesh import make_mesh, parse_mesh
@@ -39,12 +42,13 @@ def opened(base, layout="loop"):
 
 
 def record_of(base, *, kind="full", layout="loop"):
-    digest = opened(base)[2]["weights"]
+    _, config, source = opened(base)
+    digest = source["weights"]
     model = {
         "kind": kind,
         "base": {"path": str(base), "weights": digest},
         "layout": layout,
-        "config": {},
+        "config": dataclasses.asdict(config),
         "lora": {"rank": 2, "alpha": 6.0, "dropout": 0.0} if kind == "lora" else None,
         "mask": "prefix_lm",
         "dtype": "bfloat16",
@@ -224,6 +228,19 @@ def test_a_run_is_converted_to_a_folder_of_its_own(base, lora_run, tmp_path, to)
         weights(open_checkpoint(out, dtype="float32")[0]),
         weights(open_finetuned(lora_run, dtype="float32")[0]),
     )
+
+
+def test_the_lora_of_a_run_becomes_a_peft_adapter(base, lora_run, full_run, tmp_path, capsys):
+    assert main(["convert", str(lora_run), str(tmp_path / "adapter"), "--to", "peft"]) == 0
+    assert "PEFT adapter of rank 2 for " in capsys.readouterr().out
+    config = opened(base)[1]
+    found, wanted = load_peft(tmp_path / "adapter", config), random_lora(config)
+    assert (found.rank, found.alpha) == (wanted.rank, wanted.alpha)
+    assert found.factors.keys() == wanted.factors.keys()
+    for path, factors in wanted.factors.items():
+        assert all(map(np.array_equal, found.factors[path], factors)), path
+    assert main(["convert", str(full_run), str(tmp_path / "none"), "--to", "peft"]) == 2
+    assert "there are no LoRA factors" in capsys.readouterr().err
 
 
 def test_a_conversion_takes_the_type_that_the_run_computed_in(full_run, tmp_path):

@@ -75,6 +75,23 @@ def test_metrics_are_those_that_were_asked_for(finished):
     assert all(line["tokens_per_s"] >= line["real_tokens_per_s"] > 0 for line in timing)
 
 
+def test_the_examples_are_recorded_by_id(finished):
+    outcome, _ = finished
+    ids = read_json(outcome.path / "examples.json")
+    for side, split in (("train", "train"), ("held_out", "validation")):
+        assert len(ids[side]) == outcome.summary["data"][side]["encoded"]["examples"] > 2
+        assert all(name.startswith(f"{split}:") for name in ids[side])
+
+
+def test_the_checkpoint_says_by_which_config(finished, model):
+    outcome, _ = finished
+    store = StepStore(outcome.path / "checkpoints")
+    record = store.open(store.steps()[-1]).record
+    assert record["config"] == read_json(outcome.path / "manifest.json")["config"]
+    assert record["progress"]["step"] == 6
+    assert record["order"] == read_json(outcome.path / "manifest.json")["order"]
+
+
 def test_the_summary_says_what_the_metrics_say(finished):
     outcome, watcher = finished
     summary = read_json(outcome.path / "summary.json")
