@@ -102,7 +102,10 @@ class Loop:
         entry = self.progress.close_window()
         timing = self.speed.entry(entry)
         self._write(entry, timing)
+        alarms = len(self.rules.alarms)
         self.progress.reason = self.rules.on_train(self.progress.step, entry["loss"])
+        for alarm in self.rules.alarms[alarms:]:
+            self.observers.on_note(f"alarm: {alarm['sentence']}")
 
     def _evaluate_if_due(self, state: TrainState) -> None:
         step = self.progress.step

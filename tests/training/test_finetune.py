@@ -39,7 +39,7 @@ def config(model: Path, out: Path, *more: str) -> FinetuneConfig:
 
 class Watcher:
     def __init__(self):
-        self.entries, self.begun, self.summary = [], None, None
+        self.entries, self.notes, self.begun, self.summary = [], [], None, None
 
     def on_begin(self, facts):
         self.begun = facts
@@ -49,7 +49,7 @@ class Watcher:
         assert (timing is not None) == (entry["kind"] == "train")
 
     def on_note(self, sentence):
-        raise AssertionError(sentence)
+        self.notes.append(sentence)
 
     def on_end(self, summary):
         self.summary = summary
@@ -65,6 +65,7 @@ def test_metrics_are_those_that_were_asked_for(finished):
     outcome, watcher = finished
     entries = read_lines(outcome.path / "metrics.jsonl")
     assert entries == watcher.entries
+    assert watcher.notes == []
     found = [(e["kind"], e["step"], e.get("mask")) for e in entries]
     evals = [("eval", step, mask) for step in (0, 3, 6) for mask in ("prefix_lm", "causal")]
     trains = [("train", 3, None), ("train", 6, None)]
@@ -294,8 +295,12 @@ def test_a_leak_shows_in_the_gap_and_in_the_alarm(model, tmp_path):
         "allow_leaky=true",
         "stop={leak_action: note, leak_before_step: 125, leak_share: 0.25}",
     ]
+    told = Watcher()
     causal, leaky = (
-        finetune(config(model, tmp_path / mask, *common, f"mask={mask}", f"eval_masks=[{mask}]"))
+        finetune(
+            config(model, tmp_path / mask, *common, f"mask={mask}", f"eval_masks=[{mask}]"),
+            observers=[told],
+        )
         for mask in ("causal", "full_bidirectional")
     )
     honest = causal.summary["final"]["evals"]["causal"]
@@ -309,6 +314,7 @@ def test_a_leak_shows_in_the_gap_and_in_the_alarm(model, tmp_path):
     assert "can see its own target" in read_json(leaky.path / "manifest.json")["leak"]
     assert [alarm["rule"] for alarm in leaky.summary["alarms"]] == ["leak_alarm"]
     assert not causal.summary["alarms"]
+    assert told.notes == [f"alarm: {leaky.summary['alarms'][0]['sentence']}"]
 
 
 def write_letters(folder: Path) -> None:
