@@ -17,6 +17,11 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import jax
 
 jax.config.update("jax_default_matmul_precision", "highest")
+# Many tests compile the same small programs; both workers find what either has compiled.
+_PROGRAMS = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+jax.config.update("jax_compilation_cache_dir", f"{tempfile.gettempdir()}/programs-{_PROGRAMS}")
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
