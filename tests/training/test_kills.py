@@ -20,7 +20,7 @@ from jaxablate.core.files import read_json
 from jaxablate.experiments.tiny import write_tiny_model
 
 HERE = Path(__file__).parent
-KILLS = 12
+KILLS = {"full": 20, "lora": 8, "stopped-by-a-rule": 8}
 SETTINGS = [
     "mask=prefix_lm",
     "eval_masks=[prefix_lm, causal]",
@@ -35,11 +35,13 @@ SETTINGS = [
 ]
 LORA = [
     *SETTINGS,
+    "eval_masks=[prefix_lm]",
     "lora={rank: 2, alpha: 4, dropout: 0.1}",
     "microbatches=2",
 ]
 STOPPED_BY_A_RULE = [
     *SETTINGS,
+    "eval_masks=[prefix_lm]",
     "optimiser.kind=muon",
     "schedule={kind: constant, peak: 0.3, warmup_steps: 0}",
     "stop={patience_evals: 2}",
@@ -119,63 +121,40 @@ def model(tmp_path_factory) -> str:
 
 
 @pytest.mark.parametrize(
-    ("seed", "settings"),
-    [(1, SETTINGS), (2, LORA), (3, STOPPED_BY_A_RULE)],
-    ids=["full", "lora", "stopped-by-a-rule"],
+    ("name", "settings"),
+    [("full", SETTINGS), ("lora", LORA), ("stopped-by-a-rule", STOPPED_BY_A_RULE)],
+    ids=list(KILLS),
 )
-def test_a_killed_run_equals_one_left_alone(model, tmp_path, seed, settings):
-    chance = random.Random(seed)
+def test_a_killed_run_equals_one_left_alone(model, tmp_path, name, settings):
+    """Most attempts end by SIGKILL, every fourth by SIGTERM, which saves first."""
+    chance = random.Random(name)
     with Zygote(tmp_path) as zygote:
-
-        def attempt(out: Path) -> None:
-            zygote.start([model, *settings, f"out={out}"])
-
-        attempt(tmp_path / "warm")  # compiles
-        assert zygote.end() == 0, zygote.said()
         began = time.monotonic()
-        attempt(tmp_path / "whole")
+        zygote.start([model, *settings, f"out={tmp_path / 'whole'}"])
         assert zygote.end() == 0, zygote.said()
-        duration = time.monotonic() - began
+        # The others find the programs that this one has compiled, and are faster.
+        longest = 0.4 * (time.monotonic() - began)
         wanted = results(tmp_path / "whole")
-        kills = runs = 0
-        while kills < KILLS:
+        kills = stops = runs = 0
+        while kills < KILLS[name]:
             runs += 1
-            out = tmp_path / f"run-{runs}"
-            while True:
+            out, code = tmp_path / f"run-{runs}", None
+            while code != 0:
                 pid = zygote.start([model, *settings, f"out={out}"])
-                if kills < KILLS:
-                    time.sleep(chance.uniform(0, 0.7 * duration))
+                if kills < KILLS[name]:
+                    time.sleep(chance.uniform(0, longest))
+                    sent = signal.SIGTERM if (kills + stops) % 4 == 3 else signal.SIGKILL
                     with contextlib.suppress(ProcessLookupError):  # it was faster
-                        os.kill(pid, signal.SIGKILL)
+                        os.kill(pid, sent)
                 code = zygote.end()
-                assert code in (0, -signal.SIGKILL), zygote.said()
-                if code == 0:
-                    break
-                kills += 1
+                # Before the run has begun SIGTERM simply ends it.
+                assert code in (0, 75, -signal.SIGKILL, -signal.SIGTERM), zygote.said()
+                kills += code == -signal.SIGKILL
+                stops += code in (75, -signal.SIGTERM)
             assert results(out) == wanted
-    assert kills == KILLS
-    assert wanted["summary"]["stopped"] == (settings is STOPPED_BY_A_RULE)
-
-
-def test_asked_to_stop_a_run_saves_first(model, tmp_path):
-    with Zygote(tmp_path) as zygote:
-        settings = [model, *SETTINGS, "save.every_steps=100"]
-        zygote.start([*settings, f"out={tmp_path / 'whole'}"])
-        assert zygote.end() == 0, zygote.said()
-        out = tmp_path / "stopped"
-        pid = zygote.start([*settings, f"out={out}"])
-        metrics = out / "metrics.jsonl"
-        while not metrics.exists() or metrics.read_bytes().count(b"\n") < 3:
-            time.sleep(0.01)
-        os.kill(pid, signal.SIGTERM)
-        assert zygote.end() == 75, zygote.said()
-        manifest = read_json(out / "manifest.json")
-        assert manifest["status"] == "interrupted"
-        assert 0 < StepStore(out / "checkpoints").newest().step < 16
-        zygote.start([*settings, f"out={out}"])
-        assert zygote.end() == 0, zygote.said()
-        assert results(out)["metrics"] == results(tmp_path / "whole")["metrics"]
-        assert results(out)["arrays"] == results(tmp_path / "whole")["arrays"]
+    assert kills == KILLS[name]
+    assert stops > 0
+    assert wanted["summary"]["stopped"] == (name == "stopped-by-a-rule")
 
 
 def free_port() -> int:
@@ -197,12 +176,10 @@ def test_a_job_of_two_processes_goes_on_when_either_is_killed(model, tmp_path):
                 for index, zygote in enumerate(pair)
             ]
 
-        attempt(tmp_path / "warm")
-        assert [zygote.end() for zygote in pair] == [0, 0], [zygote.said() for zygote in pair]
         began = time.monotonic()
         attempt(tmp_path / "whole")
         assert [zygote.end() for zygote in pair] == [0, 0], [zygote.said() for zygote in pair]
-        duration = time.monotonic() - began
+        duration = 0.5 * (time.monotonic() - began)  # without compiling
         wanted = results_of_several(tmp_path / "whole")
         out, kills = tmp_path / "killed", 0
         while True:
