@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
+from jaxablate.checkpoints.placement import whole
 from jaxablate.core.errors import UserError
 from jaxablate.core.mesh import place
 from jaxablate.data.batch import Batch, target_slots
@@ -16,7 +17,6 @@ from jaxablate.engine.plan import DEFAULT_WINDOW_POLICY, MaskPlan, MaskStructure
 from jaxablate.masks.algebra import Mask
 from jaxablate.masks.leak import LeakError, LeakReport, leak_report
 from jaxablate.models.config import DecoderConfig
-from jaxablate.training.state import whole
 
 # Rows are spread over both; devices along "tensor" share theirs.
 ROW_AXES = ("data", "fsdp")

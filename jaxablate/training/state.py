@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
+from jax.sharding import Mesh, Sharding
 from jaxtyping import Array, Int, UInt32
 
-from jaxablate.checkpoints.placement import sharding_for
+from jaxablate.checkpoints.placement import sharding_for, whole
 from jaxablate.core.mesh import place
 
 Weights = dict[str, Array]
@@ -101,13 +101,6 @@ def weight_placement(mesh: Mesh | None) -> Callable[[str, tuple[int, ...]], Shar
         return sharding_for(path, shape, mesh) if has_axes else whole(mesh)
 
     return where
-
-
-def whole(mesh: Mesh | None) -> Sharding:
-    """All of an array on every device of the mesh; without one, on the first device."""
-    if mesh is None:
-        return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return NamedSharding(mesh, PartitionSpec())
 
 
 def shardings_like(state: Any, params: Mapping[str, Array], mesh: Mesh | None) -> Any:
