@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxablate.core.errors import UserError
 from jaxablate.core.files import read_json
+from jaxablate.reports.load import Folder
 from jaxablate.reports.shapes import Maybe, match, read_lines
 from jaxablate.runs.folder import read_manifest
 
@@ -49,29 +50,12 @@ class Evaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneRun:
-    """A run folder. `summary` is empty unless the run is done."""
+class FinetuneRun(Folder):
+    """A finetuning. `summary` is empty unless the run is done."""
 
-    path: Path
-    manifest: Mapping[str, Any]
     summary: Mapping[str, Any]
     train: tuple[tuple[int, float | None], ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
-
-    @property
-    def id(self) -> str:
-        """The run's name."""
-        return str(self.manifest.get("id", self.path.name))
-
-    @property
-    def status(self) -> str:
-        """done, running, interrupted or failed."""
-        return str(self.manifest.get("status", "unknown"))
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        """The settings that determine the result."""
-        return self.manifest["config"]
 
     @property
     def stopped(self) -> str:

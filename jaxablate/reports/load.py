@@ -71,12 +71,11 @@ class MaskResult:
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run folder. `results` is empty unless the run is done."""
+class Folder:
+    """What every kind of run has."""
 
     path: Path
     manifest: Mapping[str, Any]
-    results: tuple[MaskResult, ...]
 
     @property
     def id(self) -> str:
@@ -92,6 +91,13 @@ class Run:
     def config(self) -> Mapping[str, Any]:
         """The settings that determine the results."""
         return self.manifest["config"]
+
+
+@dataclass(frozen=True)
+class Run(Folder):
+    """An evaluation. `results` is empty unless the run is done."""
+
+    results: tuple[MaskResult, ...]
 
 
 def load_run(path: str | Path) -> Run:
