@@ -28,7 +28,11 @@ VALUES = (
     ("limit", "N", "rows of each task; 0 takes all (default)"),
     ("dtype", "TYPE", "float32 (default), bfloat16 or float16"),
     ("bos", "POLICY", "auto (default), yes or no"),
-    ("data", "WHERE", "hub (default), samples (bundled rows) or a folder of <task>/<split>.jsonl"),
+    (
+        "data",
+        "WHERE",
+        "hub (default), samples or benchmarks (bundled rows), or a folder of <task>/<split>.jsonl",
+    ),
     ("rows_per_batch", "N", "rows of one program call; 0 lets the platform decide (default)"),
     ("mesh", "AXES", "devices, as in fsdp=2,tensor=2 (default: one)"),
     ("out", "FOLDER", "the run's folder (default: a name made under runs/)"),

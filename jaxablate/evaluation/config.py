@@ -13,7 +13,10 @@ from jaxablate.masks.parse import parse
 from jaxablate.masks.window import POLICIES
 
 SAMPLES = Path(__file__).parent / "samples"
-HUB, BUNDLED = "hub", "samples"
+BENCHMARKS = Path(__file__).parent / "benchmarks"
+HUB = "hub"
+# Rows that come with the package: written for it, or taken from the benchmarks themselves.
+BUNDLED = {"samples": SAMPLES, "benchmarks": BENCHMARKS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +29,8 @@ class EvalConfig:
         masks: names or algebra, each evaluated on all tasks.
         variant: "standard" asks what lm-evaluation-harness asks; "compat" what the first reference
             system asked (its templates, no BOS, mean over tokens).
-        data: "hub", "samples" (a few bundled rows) or a folder with `<task>/<split>.jsonl[.gz]`.
+        data: "hub", "samples" (a few rows written for this package), "benchmarks" (60 rows of each
+            benchmark, bundled) or a folder with `<task>/<split>.jsonl[.gz]`.
         split: split of every task.
         limit: rows of each task; 0 takes all.
         subset: the rows a limit takes: the first ones ("head") or a seeded choice ("random").
@@ -103,7 +107,7 @@ class EvalConfig:
         """Where the rows lie; None is the hub."""
         if self.data == HUB:
             return None
-        return SAMPLES if self.data == BUNDLED else Path(self.data)
+        return BUNDLED.get(self.data) or Path(self.data)
 
 
 def _check_distinct(what: str, names: list[str] | tuple[str, ...]) -> None:

@@ -95,11 +95,11 @@ def _check_boundaries(config: EvalConfig, name: str, encoded: Encoded) -> None:
 
 def _facts(name: str, config: EvalConfig, rows: Rows) -> dict[str, Any]:
     about = source(name)
-    bundled = config.data == BUNDLED
+    ours = config.data == "samples"
     return {
-        "origin": "bundled samples" if bundled else rows.origin,
-        "licence": "Apache-2.0" if bundled else about.licence,
-        "home": "jaxablate" if bundled else about.home,
+        "origin": f"bundled {config.data}" if config.data in BUNDLED else rows.origin,
+        "licence": "Apache-2.0" if ours else about.licence,
+        "home": "jaxablate" if ours else about.home,
         "digest": rows.digest,
         "split": config.split,
         "rows_in_split": rows.total,
