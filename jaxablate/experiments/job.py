@@ -73,9 +73,12 @@ class Job(abc.ABC):
 
     Attributes:
         name: of its entry in the experiment; a stage with several jobs adds to its own name.
+        group: that name without the seed: equal for runs that differ in nothing else.
+        seed: of the finetuning that it is or works on, where the experiment has several.
         stage: the stage it belongs to.
         title: heading in the report; empty makes one.
-        model: stage whose checkpoint it works on, or "base"; None when it makes one from nothing.
+        model: group whose checkpoint it works on, or "base"; None when it makes one from nothing.
+        maker: name of the job that makes that checkpoint; None for "base", or when there is none.
         source: that checkpoint.
         needs: names of the jobs that come first.
         root: the experiment's folder.
@@ -93,6 +96,13 @@ class Job(abc.ABC):
     root: Path
     config: Any
     provenance: dict[str, str] = field(default_factory=dict)
+    maker: str | None = None
+    seed: int | None = None
+
+    @property
+    def group(self) -> str:
+        """The name without the seed."""
+        return self.name if self.seed is None else self.name.removesuffix(f"_s{self.seed}")
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -171,11 +181,13 @@ class Job(abc.ABC):
 
     def entry(self) -> dict[str, Any]:
         """The job in experiment.json."""
+        seeded = {} if self.seed is None else {"seed": self.seed, "group": self.group}
         return {
             "name": self.name,
             "kind": self.kind,
-            "model": self.model,
+            "model": self.maker or self.model,
             "run": self.run,
             "needs": list(self.needs),
             "title": self.title or self.default_title(),
+            **seeded,
         }

@@ -59,11 +59,16 @@ class Plan:
         stages = {}
         for stage in self.written:
             jobs = self.stages[stage.name]
-            model = {"model": jobs[0].model} if jobs[0].model else {}
+            kind = KINDS.get(stage.kind)
+            named = kind.model(stage, {each.name: each for each in self.written})
+            model = {"model": named} if named else {}
             needs = {"needs": list(stage.needs)} if stage.needs else {}
-            own = {**KINDS.get(stage.kind).own(stage), **jobs[0].settings()}
+            own = {**kind.own(stage), **jobs[0].settings()}
+            if kind.trains and jobs[0].seed is not None:
+                del own["seed"]
             stages[stage.name] = {"kind": stage.kind, "title": stage.title, **model, **needs, **own}
-        head = {key: head[key] for key in ("name", "checkpoint", "criteria", "runs")}
+        seeds = ("seeds",) if self.config.seeds else ()
+        head = {key: head[key] for key in ("name", "checkpoint", "criteria", *seeds, "runs")}
         return {**head, "stages": stages}
 
 
@@ -103,6 +108,7 @@ def make_plan(settings: Settings, root: str | Path | None = None) -> Plan:
         checkpoint=config.checkpoint,
         defaults={name: table(settings, name) for name in ("evaluate", "finetune")},
         stages={stage.name: stage for stage in stages},
+        seeds=config.seeds,
     )
     needs = {}
     for stage in stages:
@@ -111,7 +117,7 @@ def make_plan(settings: Settings, root: str | Path | None = None) -> Plan:
     for name in order(needs):
         stage = bench.stages[name]
         with naming(f"stage {name!r}"):
-            bench.built[name] = KINDS.get(stage.kind).jobs(stage, bench)
+            bench.built[name] = bench.build(stage)
     _check_criteria(config, bench)
     _check_names(bench)
     return Plan(config, bench.root, bench.built, tuple(stages), needs)

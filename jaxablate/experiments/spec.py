@@ -2,6 +2,7 @@
 
 name: ministral3_3b
 checkpoint: mistralai/Ministral-3-3B-Instruct-2512
+seeds: [0, 1, 2]                               # optional: every finetuning once for each
 evaluate: {tasks: [piqa], limit: 500}          # defaults of every evaluation
 finetune: {steps: 1200, schedule: {peak: 2e-5}}  # defaults of every finetuning
 stages:
@@ -62,6 +63,9 @@ class ExperimentConfig:
         stages: name to table: `kind`, `model`, `needs`, `title`, and the kind's own settings.
         checkpoint: what `model: base` means: folder, hub id, or a stage that makes a model.
         criteria: when finetuning counts as a success.
+        seeds: every finetuning, and what works on what it made, is run once for each. They are the
+            `seed` of finetuning (order of data, LoRA's start, dropout, rounding); which records
+            are learned and held out (`data.seed`) stays the same. Empty: once, with its own seed.
         evaluate: defaults of every evaluation, any field of `EvalConfig`.
         finetune: defaults of every finetuning, any field of `FinetuneConfig`.
         runs: folder of the experiment; empty is `runs/<name>`.
@@ -71,6 +75,7 @@ class ExperimentConfig:
     stages: dict
     checkpoint: str
     criteria: Criteria | None = None
+    seeds: tuple[int, ...] = ()
     evaluate: dict = field(default_factory=dict)
     finetune: dict = field(default_factory=dict)
     runs: str = operational("")
@@ -80,6 +85,8 @@ class ExperimentConfig:
             raise UserError(f"name is made of letters, digits, '.', '_', '-', got {self.name!r}")
         if not self.stages:
             raise UserError("at least one stage is needed, got none")
+        if min(self.seeds, default=0) < 0 or len(set(self.seeds)) < len(self.seeds):
+            raise UserError(f"seeds are different numbers >= 0, got {list(self.seeds)}")
 
 
 @dataclass(frozen=True)

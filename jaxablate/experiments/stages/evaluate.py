@@ -1,6 +1,7 @@
 """kind: evaluate. Multiple-choice tasks under one or more masks, or under doses of a mask.
 
 stage2: {kind: evaluate, model: base, masks: [prefix_lm]}
+rates_scored: {kind: evaluate, model: rates, masks: [prefix_lm]}   # each value of a sweep
 dose: {kind: evaluate, model: stage3b, dose: {axis: layers, mask: prefix_lm, counts: all}}
 """
 
@@ -21,8 +22,10 @@ from jaxablate.evaluation.task import find_task
 from jaxablate.experiments.dose import Dose
 from jaxablate.experiments.guard import refuse_leak
 from jaxablate.experiments.job import Hooks, Job
-from jaxablate.experiments.spec import Stage, table
+from jaxablate.experiments.spec import BASE, Stage, table
 from jaxablate.experiments.stage import KINDS, Bench, Kind
+from jaxablate.experiments.stages.finetune import FinetuneJob
+from jaxablate.experiments.stages.sweep import label
 from jaxablate.runs.folder import MANIFEST
 
 
@@ -103,10 +106,10 @@ class EvaluateJob(Job):
 
 
 class Evaluate(Kind):
-    """One evaluation of one model."""
+    """One evaluation of one model, or of each value of a sweep."""
 
     def jobs(self, stage: Stage, bench: Bench) -> tuple[Job, ...]:
-        """One job."""
+        """One job for each checkpoint that its model stands for: a sweep makes several."""
         settings = bench.settings(stage, "evaluate", ("dose",), EvalConfig)
         dose = _read_dose(stage)
         if dose:
@@ -114,10 +117,31 @@ class Evaluate(Kind):
             masks = list(dose.masks()) if dose.counts else [dose.other]
             origin = stage.settings.source("dose") or "dose"
             settings = merge(settings, Settings({"masks": masks}, {"masks": origin}))
-        return (bench.job(EvaluateJob, stage, settings, EvalConfig, dose=dose),)
+        makers = bench.makers(stage.model or BASE)
+        return tuple(
+            bench.job(
+                EvaluateJob,
+                stage,
+                settings,
+                EvalConfig,
+                maker=maker,
+                dose=dose,
+                **_of_value(stage, maker),
+            )
+            for maker in makers
+        )
 
 
 KINDS.register("evaluate")(Evaluate())
+
+
+def _of_value(stage: Stage, maker: Job | None) -> dict[str, str]:
+    """Name and title of the evaluation of one value of a sweep; else nothing."""
+    sweep = maker.sweep if isinstance(maker, FinetuneJob) else {}
+    if not sweep:
+        return {}
+    words = f"{stage.title}, {sweep['setting']} {sweep['value']}" if stage.title else ""
+    return {"name": f"{stage.name}-{label(sweep['value'])}", "title": words}
 
 
 def _check_data(config: EvalConfig) -> None:

@@ -54,20 +54,20 @@ class FinetuneJob(Job):
         finetune(config, provenance=self.provenance, observers=hooks.observers(config.trackers))
 
     def entry(self) -> dict[str, Any]:
-        """The job in experiment.json, with its place in a sweep of numbers."""
-        value = self.sweep.get("value")
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return {**super().entry(), **({"sweep": self.sweep} if is_number else {})}
+        """The job in experiment.json, with its place in a sweep."""
+        return {**super().entry(), **({"sweep": self.sweep} if self.sweep else {})}
 
 
 class Finetune(Kind):
     """One finetuning of one model."""
 
+    trains = True
+
     def jobs(self, stage: Stage, bench: Bench) -> tuple[Job, ...]:
         """One job."""
         from jaxablate.training.config import FinetuneConfig
 
-        settings = bench.settings(stage, "finetune", (), FinetuneConfig)
+        settings = bench.seeded(bench.settings(stage, "finetune", (), FinetuneConfig))
         return (bench.job(FinetuneJob, stage, settings, FinetuneConfig),)
 
 

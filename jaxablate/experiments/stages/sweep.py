@@ -48,6 +48,8 @@ OWN = ("over", "values", "of")
 class Sweep(Kind):
     """Several finetunings of one model."""
 
+    trains = True
+
     def jobs(self, stage: Stage, bench: Bench) -> tuple[Job, ...]:
         """One job for each value."""
         from jaxablate.training.config import FinetuneConfig
@@ -58,6 +60,9 @@ class Sweep(Kind):
             varied = bench.settings(_varied(stage, bench.stages), "finetune", (), FinetuneConfig)
             settings = merge(varied, without(stage.settings, OWN))
         origin = stage.settings.source("values") or "values"
+        if bench.seed is not None and sweep.over == "seed":
+            raise UserError("a sweep over seed and the experiment's seeds exclude each other")
+        settings = bench.seeded(settings)
         return tuple(
             bench.job(
                 FinetuneJob,
