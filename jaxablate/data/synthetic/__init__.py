@@ -1,0 +1,79 @@
+"""Instruments: small questions made by rule, on which masks differ sharply, and text to teach them.
+
+`rows` gives the questions of an instrument as rows of a benchmark, `documents` text for
+pretraining in the very strings that the questions use. Nothing is stored: a name, a split and an
+index give the row.
+
+To add one: a file here that registers an `Instrument` (and a lesson, if models are to learn it),
+imported below.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from jaxablate.core.errors import UserError, unknown
+from jaxablate.data.documents import Document
+from jaxablate.data.synthetic import (
+    clubs,  # noqa: F401 (each registers itself)
+    compress,  # noqa: F401
+    facts,  # noqa: F401
+    null_mcq,  # noqa: F401
+    parts,  # noqa: F401
+    recall,  # noqa: F401
+    recall_mcq,  # noqa: F401
+)
+from jaxablate.data.synthetic.instrument import (
+    INSTRUMENTS,
+    LESSONS,
+    SPLITS,
+    make_lesson,
+    make_row,
+)
+
+
+def names() -> tuple[str, ...]:
+    """The kinds of documents.
+
+    >>> names()
+    ('clubs', 'compress', 'facts', 'parts', 'recall')
+    """
+    return tuple(sorted(LESSONS.names()))
+
+
+def instrument_names() -> tuple[str, ...]:
+    """The instruments that have rows."""
+    return INSTRUMENTS.names()
+
+
+def documents(name: str, *, count: int, seed: int) -> Iterator[Document]:
+    """`count` texts of a kind; none has the content of a validation row, whatever the seed.
+
+    Args:
+        name: one of `names()`.
+        count: how many.
+        seed: another seed gives other texts. Text i is the same for every count.
+
+    Raises:
+        UserError: for an unknown name, a negative count or seed.
+    """
+    LESSONS.get(name)
+    if count < 0 or seed < 0:
+        raise UserError(f"documents need count and seed >= 0, got {count} and {seed}")
+    return _documents(name, count, seed)
+
+
+def _documents(name: str, count: int, seed: int) -> Iterator[Document]:
+    for index in range(count):
+        lesson = make_lesson(name, seed, index)
+        yield Document(f"{name}-{seed}:{index}", lesson.text, lesson.read_only)
+
+
+def rows(name: str, split: str) -> list[dict[str, Any]]:
+    """All rows of a split: prompt, offsets of its further parts, choices and label.
+
+    Raises:
+        UserError: for an unknown name or split.
+    """
+    if split not in SPLITS:
+        raise unknown(f"split of {name}", split, SPLITS)
+    return [make_row(name, split, index).to_row() for index in range(INSTRUMENTS.get(name).size)]
