@@ -7,13 +7,10 @@ folder; LoRA is merged into its weights, or written by itself with --to peft.
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from jaxablate.cli.parser import Parser, one_of
 from jaxablate.cli.terminal import bars
 from jaxablate.core.dtypes import parse_dtype
-from jaxablate.core.errors import UserError
-from jaxablate.core.files import read_json
 from jaxablate.core.text import visible
 
 EXAMPLES = """
@@ -42,6 +39,8 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert, and print where the weights are and what names them."""
+    from jaxablate.checkpoints.convert import convert
+
     dtype = parse_dtype(args.dtype) if args.dtype is not None else None
     if args.to == "peft":
         return _write_adapter(args.source, args.out)
@@ -60,43 +59,3 @@ def _write_adapter(source: str, out: Path) -> int:
     save_peft(lora, config, out, base_model=base)
     print(f"{visible(out)}: PEFT adapter of rank {lora.rank} for {visible(base)}")
     return 0
-
-
-def convert(
-    source: str | Path, out: Path, *, to: str, dtype: str | None, revision: str | None = None
-) -> dict[str, Any]:
-    """Write the checkpoint `source` to `out`; returns where its weights came from."""
-    from jaxablate.checkpoints import store
-    from jaxablate.checkpoints.commit import check_free
-    from jaxablate.checkpoints.export import save_hf
-    from jaxablate.checkpoints.hub import resolve
-    from jaxablate.checkpoints.open import open_checkpoint, tokenizer_folder
-
-    check_free(out)
-    folder = resolve(source, revision=revision)
-    wanted = dtype or _dtype_of(folder)
-    decoder, config, origin = open_checkpoint(folder, dtype=wanted)
-    files_from = tokenizer_folder(folder, origin)
-    if to == "hf":
-        save_hf(decoder, config, out, tokenizer_files_from=files_from)
-    else:
-        store.save(decoder, config, out, source=origin, tokenizer_files_from=files_from)
-    return origin
-
-
-def _dtype_of(folder: Path) -> str:
-    """The floating type that a checkpoint says it is in."""
-    from jaxablate.checkpoints import store
-    from jaxablate.checkpoints.finetuned import dtype_of, is_finetuned
-    from jaxablate.checkpoints.manifest import read_manifest
-
-    if is_finetuned(folder):
-        return dtype_of(folder)
-    if store.is_stored(folder):
-        return next(iter(read_manifest(folder)["arrays"].values()))["dtype"]
-    config = read_json(folder / "config.json")
-    for table in (config, config.get("text_config", {})) if isinstance(config, dict) else ():
-        for key in ("dtype", "torch_dtype"):
-            if isinstance(table, dict) and isinstance(table.get(key), str):
-                return parse_dtype(table[key])
-    raise UserError(f"{folder}/config.json does not say the weights' type; give --dtype")

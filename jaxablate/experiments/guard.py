@@ -1,8 +1,10 @@
-"""The leak guard before anything is loaded, on one small example.
+"""What can be refused before anything is loaded: a leak, and a checkpoint that is not there.
 
-It never refuses wrongly; what it leaves open (a mask that leaks in longer rows only, or in layers
-that it does not name) the guard of the run itself decides.
+The leak guard looks at one small example. It never refuses wrongly; what it leaves open (a mask
+that leaks in longer rows only, or in layers that it does not name) the guard of the run decides.
 """
+
+from pathlib import Path
 
 import numpy as np
 
@@ -27,6 +29,15 @@ def refuse_leak(text: str) -> None:
             f"mask {text!r} leaks: {report.sentence()}; allow_leaky: true runs it all the same, "
             "and every number says so"
         )
+
+
+def refuse_absent(checkpoint: str) -> None:
+    """Raise `UserError` if what is clearly a folder is not there; a hub id is asked for later."""
+    is_folder = checkpoint.startswith((".", "/", "~")) or checkpoint.count("/") > 1
+    if is_folder or Path(checkpoint).exists():
+        from jaxablate.checkpoints.hub import resolve
+
+        resolve(checkpoint)
 
 
 def leaks(mask: Mask) -> LeakReport:

@@ -20,6 +20,7 @@ from typing import Any
 from jaxablate.core.config import resolved
 from jaxablate.core.errors import Stopped, UserError
 from jaxablate.core.files import read_json, write_json
+from jaxablate.experiments.guard import refuse_absent
 from jaxablate.experiments.job import Hooks, Job
 from jaxablate.experiments.plan import Plan, State, state_of
 from jaxablate.experiments.spec import naming
@@ -28,6 +29,7 @@ from jaxablate.runs.lock import NAME, FolderLock
 
 EXPERIMENT = "experiment.json"
 FORMAT = 1
+ALONE = ("model", "convert", "probe")  # kinds of which alone there is no report
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def run_experiment(
             _run_job(job, f"{number}/{len(jobs)} {job.name}", hooks)
             write_index(plan)
             _check_base(plan)
-        if any(job.kind != "model" for job in jobs):
+        if any(job.kind not in ALONE for job in jobs):
             return Outcome(plan.root, *_write_report(plan.root))
         return Outcome(plan.root, None, None)
 
@@ -112,14 +114,9 @@ def _check_root(plan: Plan) -> None:
 
 
 def _check_outside(job: Job) -> None:
-    """A checkpoint that is clearly a folder must be there; a hub id is asked for when it runs."""
-    if job.source is None or job.source.inside is not None:
-        return
-    text = job.source.path
-    if Path(text).exists() or text.startswith((".", "/", "~")) or text.count("/") > 1:
-        from jaxablate.checkpoints.hub import resolve
-
-        resolve(text)
+    """A checkpoint from outside must be there."""
+    if job.source is not None and job.source.inside is None:
+        refuse_absent(job.source.path)
 
 
 def write_index(plan: Plan) -> None:

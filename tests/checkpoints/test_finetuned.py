@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from jaxablate.checkpoints import open_checkpoint, store
+from jaxablate.checkpoints.convert import convert
 from jaxablate.checkpoints.finetuned import is_finetuned, open_finetuned
 from jaxablate.checkpoints.open import tokenizer_folder
 from jaxablate.checkpoints.peft import load_peft
 from jaxablate.checkpoints.steps import StepStore
 from jaxablate.cli import main
-from jaxablate.cli.convert import convert
 from jaxablate.core.errors import UserError
 from jaxablate.core.mesh import make_mesh, parse_mesh
 from jaxablate.language_model import load

@@ -61,8 +61,8 @@ def test_a_pipe_gets_no_bar(monkeypatch, capsys):
 
 
 def test_loading_and_checking_tell_how_many_bytes_are_done(tiny, tmp_path):
+    from jaxablate.checkpoints.convert import convert
     from jaxablate.checkpoints.open import open_checkpoint
-    from jaxablate.cli.convert import convert
     from jaxablate.core.watch import watching
 
     told = {}
