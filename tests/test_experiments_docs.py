@@ -9,7 +9,7 @@ from jaxablate.cli import main
 from jaxablate.core.settings import parse_yaml
 from jaxablate.experiments.plan import make_plan
 
-TEXT = (Path(__file__).parents[1] / "docs" / "experiments.md").read_text()
+TEXT = (Path(__file__).parents[1] / "docs" / "how-to" / "study.md").read_text()
 
 
 def blocks(language):

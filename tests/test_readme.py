@@ -12,7 +12,7 @@ from jaxablate.cli import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 
 
 def blocks(text, language):
@@ -73,7 +73,7 @@ def test_the_drawings_are_what_the_masks_are():
 
     names = ("causal", "prefix_lm", "full_bidirectional")
     drawn = [draw(name, "P3 R2").splitlines() for name in names]
-    for page in (README, (ROOT / "docs" / "masks.md").read_text()):
+    for page in (README, (ROOT / "docs" / "explanation" / "masks.md").read_text()):
         (block,) = [b for b in blocks(page, "") if "PPPRR" in b]
         shown = block.splitlines()[1:]
         for row, parts in enumerate(zip(*drawn, strict=True)):
@@ -86,7 +86,7 @@ def test_the_scripts_of_the_readme_exist_and_are_valid_shell():
         assert subprocess.run(["bash", "-n", ROOT / name], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         assert target.startswith("https://") or (page.parent / target).exists(), target

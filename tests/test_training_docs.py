@@ -17,7 +17,7 @@ from jaxablate.data.sft_config import check_data
 from jaxablate.training.config import FinetuneConfig
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "training.md").read_text()
+PAGE = (ROOT / "docs" / "how-to" / "finetune.md").read_text()
 
 
 def blocks(language):

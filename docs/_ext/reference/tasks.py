@@ -1,0 +1,64 @@
+"""Every task: where its rows come from, under which licence, and how it asks."""
+
+from reference import docstrings
+from reference.markdown import block, code, table, target
+
+from jaxablate.data.sources import SOURCES, load_rows
+from jaxablate.evaluation.config import SAMPLES
+from jaxablate.evaluation.task import Item, Task, find_task, render_rows, task_names
+
+SPLIT = "validation"
+
+
+def markdown() -> str:
+    """A section for each task with one bundled row as it is asked."""
+    return "\n".join(_task(name) for name in task_names())
+
+
+def sources() -> str:
+    """A line for each task: data, licence, chance."""
+    rows = [
+        (
+            f"[{name}](#task-{name})",
+            code(entry.hub) + (f" ({entry.config})" if entry.config else "") if entry.hub else "-",
+            entry.licence,
+            f"<{entry.home}>" if entry.home.startswith("https://") else entry.home,
+            chance(find_task(name)),
+        )
+        for name, entry in ((name, SOURCES[find_task(name).data]) for name in task_names())
+    ]
+    return table(("task", "on the hub", "licence", "home", "chance"), rows)
+
+
+def chance(task: Task) -> str:
+    """Accuracy of guessing, from the numbers of choices in the bundled rows."""
+    counts = sorted({len(item.continuations) for item in items(task, "standard")})
+    return " or ".join(f"1/{count}" for count in counts)
+
+
+def items(task: Task, variant: str) -> list[Item]:
+    """The task's bundled rows, as a variant asks them."""
+    rows = load_rows(task.data, SPLIT, folder=SAMPLES, limit=8)
+    return render_rows(task, variant, rows, SPLIT)[0]
+
+
+def _task(name: str) -> str:
+    task = find_task(name)
+    module = __import__(f"jaxablate.evaluation.tasks.{name}", fromlist=[name])
+    parts = [target(f"task-{name}"), f"### {name}\n", docstrings.prose(module) + "\n"]
+    rows = [
+        (code(variant), code(entry.primary), docstrings.prose(entry.render))
+        for variant, entry in task.variants.items()
+    ]
+    parts += [table(("variant", "shown accuracy", "asks"), rows), "A bundled row, as asked:\n"]
+    return "\n".join((*parts, block(_shown(items(task, "standard")[0])), ""))
+
+
+def _shown(item: Item) -> str:
+    """Context and choices as they are scored; the right one is marked."""
+    same = len(set(item.contexts)) == 1
+    lines = [item.contexts[0], ""] if same else []
+    for index, (context, text) in enumerate(zip(item.contexts, item.continuations, strict=True)):
+        mark = "*" if index == item.label else " "
+        lines.append(f"{mark} [{'' if same else context}]{text}" if not same else f"{mark}{text}")
+    return "\n".join(lines)

@@ -1,0 +1,50 @@
+"""The site: Markdown pages, reference pages made of the code, notebooks that are run."""
+
+import sys
+from importlib import metadata
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
+
+project = "jaxablate"
+author = "The jaxablate maintainers"
+copyright = "The jaxablate maintainers, Apache-2.0"  # (Sphinx's name)
+release = metadata.version("jaxablate")
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "generated"]
+exclude_patterns = ["_build", "_ext"]
+nitpicky = True
+
+# Markdown
+myst_enable_extensions = ["attrs_inline", "colon_fence"]
+myst_heading_anchors = 3
+
+# Notebooks run at build; outputs are kept beside the site, by the content of the cells.
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(HERE.parent / "build" / "notebooks")
+nb_execution_timeout = 120
+nb_execution_raise_on_error = True
+nb_execution_excludepatterns = []
+nb_merge_streams = True
+
+# Python reference
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+default_role = "literal"
+# Types of other projects, whose pages an offline build does not know.
+nitpick_ignore_regex = [
+    (r"py:.*", r"(jax|jaxlib|flax|nnx|numpy|np|jaxtyping|collections|pathlib|typing)\b.*"),
+]
+
+# Appearance: no fonts or scripts from elsewhere.
+html_theme = "furo"
+html_title = f"jaxablate {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sphinx = False
+html_last_updated_fmt = None
+pygments_style = "friendly"
+pygments_dark_style = "monokai"
