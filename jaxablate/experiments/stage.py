@@ -69,10 +69,10 @@ class Bench:
         return jobs
 
     def _maker(self, model: str) -> Job | None:
-        found = self.makers(model)
-        if len(found) > 1:
+        found, *more = self.makers(model)
+        if more:
             raise self._makes_none(str(self.stage_of(model)))
-        return found[0]
+        return found
 
     def _of_seed(self, name: str) -> tuple[Job, ...]:
         """A stage's jobs of the seed in hand, and those that have none."""
