@@ -1,16 +1,19 @@
 """The site: Markdown pages, reference pages made of the code, notebooks that are run."""
 
+import os
 import sys
-from importlib import metadata
 from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from jaxablate import __version__
 
 project = "jaxablate"
 author = "The jaxablate maintainers"
 copyright = "The jaxablate maintainers, Apache-2.0"  # (Sphinx's name)
-release = metadata.version("jaxablate")
+release = __version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "generated"]
 exclude_patterns = ["_build", "_ext"]
@@ -33,9 +36,12 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 default_role = "literal"
-# Types of other projects, whose pages an offline build does not know.
+# Types in signatures: those of other projects, whose pages an offline build does not know, and our
+# own that have no entry in the reference.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(jax|jaxlib|flax|nnx|numpy|np|jaxtyping|collections|pathlib|typing)\b.*"),
+    (r"py:class", r"(jax|flax|numpy|collections|pathlib|typing)\b.*|ndarray"),
+    (r"py:class", r"jaxablate\.(core|data|evaluation|models|runs|training)\..*"),
+    (r"py:exc", r"Stopped|SaveError"),
 ]
 
 # Appearance: no fonts or scripts from elsewhere.

@@ -28,15 +28,17 @@ def measure(
 ) -> dict[str, Any]:
     """What the mask lets through, measured on random token ids with the compiled forward pass.
 
-    Returns (JSON-able):
-        static: the guard's verdict for the same shape.
-        future_change: largest change of a scored position's logits when its own target and all
-            later tokens are replaced. 0.0 means that no bit moved.
-        leaks: future_change > 0.
-        prompt_change: largest change at the first prompt position when the last prompt token is
-            replaced; 0.0 under a causal prompt, > 0 when the prompt is bidirectional.
-        teacher_forced_loss, decode_loss: mean negative log-likelihood in nats per token of the
-            same responses, in one pass and through the cache. Equal unless the mask leaks.
+    Returns:
+        JSON values by name:
+
+        * static: the guard's verdict for the same shape.
+        * future_change: largest change of a scored position's logits when its own target and all
+          later tokens are replaced. 0.0 means that no bit moved.
+        * leaks: future_change > 0.
+        * prompt_change: largest change at the first prompt position when the last prompt token is
+          replaced; 0.0 under a causal prompt, > 0 when the prompt is bidirectional.
+        * teacher_forced_loss, decode_loss: mean negative log-likelihood in nats per token of the
+          same responses, in one pass and through the cache. Equal unless the mask leaks.
 
     Raises:
         UserError: for sizes below 1, or a prompt below 2 tokens.

@@ -116,8 +116,10 @@ def _yaml(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return f"[{', '.join(map(_yaml, value))}]"
     words = {None: "null", True: "true", False: "false", "": '""'}
-    return words[value] if isinstance(value, (str, bool, type(None))) and value in words else str(
-        value
+    return (
+        words[value]
+        if isinstance(value, (str, bool, type(None))) and value in words
+        else str(value)
     )
 
 
