@@ -2,9 +2,8 @@
 
 import os
 
-from reference.markdown import block, code, table, target
-
 from jaxablate.cli.entry import COMMANDS, load_command
+from reference.markdown import block, code, table, target
 
 # Help is wrapped to the terminal's width and coloured where it can be (Python 3.14).
 os.environ |= {"COLUMNS": "96", "NO_COLOR": "1"}

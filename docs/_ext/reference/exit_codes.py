@@ -1,8 +1,7 @@
 """The exit codes of every command."""
 
-from reference.markdown import code, table
-
 from jaxablate.cli.exit_codes import MEANINGS
+from reference.markdown import code, table
 
 
 def markdown() -> str:

@@ -3,14 +3,14 @@
 import importlib
 
 import jax
-from reference import docstrings
-from reference.markdown import code, table
 
 from jaxablate.core.slots import rows
 from jaxablate.kernels.attention import KERNELS, LADDER, Choice, choose
 from jaxablate.kernels.call import Call
 from jaxablate.masks.lower import lower
 from jaxablate.masks.parse import parse
+from reference import docstrings
+from reference.markdown import code, table
 
 MASKS = (
     "causal",

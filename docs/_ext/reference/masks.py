@@ -3,13 +3,12 @@
 import inspect
 import re
 
-from reference import docstrings
-from reference.markdown import block, code, target
-
 from jaxablate.masks.atoms import ATOMS
 from jaxablate.masks.draw import draw
 from jaxablate.masks.parse import names, parse
 from jaxablate.masks.recipes import RECIPES
+from reference import docstrings
+from reference.markdown import block, code, target
 
 # A mask that shows the atom, and the row that it is drawn on.
 EXAMPLES = {

@@ -1,11 +1,10 @@
 """Every task: where its rows come from, under which licence, and how it asks."""
 
-from reference import docstrings
-from reference.markdown import block, code, table, target
-
 from jaxablate.data.sources import SOURCES, load_rows
 from jaxablate.evaluation.config import SAMPLES
 from jaxablate.evaluation.task import Item, Task, find_task, render_rows, task_names
+from reference import docstrings
+from reference.markdown import block, code, table, target
 
 SPLIT = "validation"
 
