@@ -33,8 +33,8 @@ from jaxablate.models.config import DecoderConfig
 from jaxablate.models.decoder import LAYOUTS, Decoder
 from jaxablate.models.layout import build, stack_paths, unstack_paths, weights
 from jaxablate.models.lora import Factors, LoRA, merge
+from jaxablate.runs.folder import TRAINING
 
-KIND = "finetune"
 SUMMARY = "summary.json"
 PARAMS = "params/"
 
@@ -58,7 +58,7 @@ def is_finetuned(folder: str | Path) -> bool:
         return step_of(folder.name) is not None and folder.is_dir()
     record = manifest.get("record")
     is_step = isinstance(record, dict) and record.get("format") == FORMAT
-    return is_step or manifest.get("kind") == KIND
+    return is_step or manifest.get("kind") in TRAINING
 
 
 def open_finetuned(
@@ -117,7 +117,7 @@ def dtype_of(folder: str | Path) -> str:
 
 def _find(folder: Path) -> _Place:
     manifest = read_json(folder / NAME)
-    if isinstance(manifest, dict) and manifest.get("kind") == KIND:
+    if isinstance(manifest, dict) and manifest.get("kind") in TRAINING:
         return _chosen(folder, manifest)
     run = folder.resolve().parent.parent
     summary = run / SUMMARY

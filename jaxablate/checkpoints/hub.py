@@ -17,12 +17,15 @@ ALLOWED = (
     *FILES,
 )
 
+# Checkpoints that come with the package, by name.
+BUNDLED = Path(__file__).parents[1] / "reference"
+
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def resolve(name_or_folder: str | Path, revision: str | None = None) -> Path:
-    """The local folder of a checkpoint, downloaded first when it is named by repository.
+    """The local folder of a checkpoint: as named, bundled, or downloaded from a repository.
 
     `HF_HOME`, `HF_TOKEN`, `HF_ENDPOINT` and `HF_HUB_OFFLINE` mean what they mean to
     huggingface_hub, which does the download.
@@ -32,9 +35,16 @@ def resolve(name_or_folder: str | Path, revision: str | None = None) -> Path:
         if revision is not None:
             raise UserError(f"{text}: is a local folder, which has no revision {revision!r}")
         return check_folder(text)
+    if text in bundled() and revision is None:
+        return BUNDLED / text
     if isinstance(name_or_folder, Path) or not _REPOSITORY.fullmatch(text) or ".." in text:
         raise UserError(f"{text!r}: no such folder{_suggestion(text)}")
     return _download(text, revision)
+
+
+def bundled() -> tuple[str, ...]:
+    """Names of the checkpoints that come with the package."""
+    return tuple(sorted(path.parent.name for path in BUNDLED.glob("*/config.json")))
 
 
 def revision_of(folder: str | Path) -> str | None:

@@ -5,20 +5,19 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from jaxablate import __version__
+from jaxablate.cli.exit_codes import CLOSED_PIPE, DONE, FAILED, INTERRUPTED, STOPPED, USAGE
 from jaxablate.cli.parser import Parser, examples
 from jaxablate.cli.terminal import say
 from jaxablate.core.errors import SaveError, Stopped, UserError, unknown
-
-# Exit codes, also in docs/cli.md. 75 (sysexits: try again) is a run that saved because it was asked
-# to stop; 130 is what a shell reports for Ctrl-C, 141 for a closed pipe.
-DONE, FAILED, USAGE, STOPPED, INTERRUPTED, CLOSED_PIPE = 0, 1, 2, 75, 130, 141
 
 COMMANDS = {
     "demo": "make a tiny random model, then convert, evaluate and report it",
     "convert": "Hugging Face folder or hub id to a verified jaxablate folder, or back",
     "eval": "score multiple-choice tasks under one or more masks",
+    "pretrain": "train a small decoder from nothing on text",
     "finetune": "train a checkpoint under a mask, or LoRA factors on it",
     "run": "evaluate and finetune a checkpoint in stages, with one report of them all",
     "sweep": "finetune once for each value of a setting",
@@ -87,6 +86,12 @@ def _dispatch(words: list[str]) -> int:
     name, rest = words[0], words[1:]
     if name == "help":
         return _dispatch([*rest[:1], "--help"])
+    module, parser = load_command(name)
+    return module.run(parser.parse_args(rest))
+
+
+def load_command(name: str) -> tuple[Any, Parser]:
+    """A command's module and the parser of its arguments."""
     if name not in COMMANDS:
         raise unknown("command", name, COMMANDS)
     module = importlib.import_module(f"jaxablate.cli.{name}")
@@ -96,7 +101,7 @@ def _dispatch(words: list[str]) -> int:
         epilog=examples(module.EXAMPLES),
     )
     module.add_arguments(parser)
-    return module.run(parser.parse_args(rest))
+    return module, parser
 
 
 def _top_level(words: list[str]) -> int:

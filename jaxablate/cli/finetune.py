@@ -25,8 +25,9 @@ jaxablate finetune sft.yaml --set data.folder=my/data --set data.name=notes --pr
 jaxablate finetune sft.yaml --out runs/two --coordinator 10.0.0.1:9911 --processes 2 --process 0
 """
 
-# Flags that are one setting each: (setting, is a whole number, placeholder, help).
-VALUES = (
+# A flag that is one setting: (setting, is a whole number, placeholder, help).
+Value = tuple[str, bool, str, str]
+VALUES: tuple[Value, ...] = (
     ("checkpoint", False, "MODEL", "folder, hub id, or the folder of a finetuning run"),
     ("mask", False, "MASK", "name or algebra of the training mask (default causal)"),
     ("steps", True, "N", "optimiser steps"),
@@ -39,20 +40,25 @@ VALUES = (
 
 def add_arguments(parser: Parser) -> None:
     """Declare the arguments."""
-    parser.add_argument("configs", nargs="*", metavar="CONFIG", help="YAML settings; later wins")
-    for setting, _, placeholder, text in VALUES:
-        parser.add_argument(f"--{setting}", metavar=placeholder, help=text)
+    add_setting_arguments(parser, VALUES)
     parser.add_argument(
         "--allow-leaky", action="store_true", help="train under a leaky mask; every number says so"
     )
+    parser.add_argument("--json", action="store_true", help="the summary as JSON, no display")
+    add_process_arguments(parser)
+
+
+def add_setting_arguments(parser: Parser, values: Sequence[Value]) -> None:
+    """Arguments that give settings: files, a flag for each of `values`, --set."""
+    parser.add_argument("configs", nargs="*", metavar="CONFIG", help="YAML settings; later wins")
+    for setting, _, placeholder, text in values:
+        parser.add_argument(f"--{setting}", metavar=placeholder, help=text)
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="any setting; repeatable"
     )
     parser.add_argument(
         "--print-config", action="store_true", help="print all settings as YAML and stop"
     )
-    parser.add_argument("--json", action="store_true", help="the summary as JSON, no display")
-    add_process_arguments(parser)
 
 
 def add_process_arguments(parser: Parser) -> None:
@@ -65,9 +71,13 @@ def add_process_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, and say where the run lies and how it ended."""
     from jaxablate.core.config import build, provenance, resolved
+    from jaxablate.core.settings import Settings, merge
     from jaxablate.training.config import FinetuneConfig
 
-    settings = read_arguments(args)
+    settings = read_arguments(args, VALUES)
+    if args.allow_leaky:
+        flag = Settings({"allow_leaky": True}, {"allow_leaky": "--allow-leaky"})
+        settings = merge(settings, flag)
     config = build(FinetuneConfig, settings)
     if args.print_config:
         import yaml
@@ -94,20 +104,17 @@ def run(args: argparse.Namespace) -> int:
     return 1 if outcome.summary["stop_reason"] == "non_finite" else 0
 
 
-def read_arguments(args: argparse.Namespace) -> Any:
+def read_arguments(args: argparse.Namespace, values: Sequence[Value]) -> Any:
     """Settings of the files, the flags and --set, each value with its origin."""
     from jaxablate.core.settings import Settings, merge, read_override, read_settings
 
     settings = read_settings(args.configs)
-    for setting, is_count, _, _ in VALUES:
+    for setting, is_count, _, _ in values:
         text = getattr(args, setting)
         if text is None:
             continue
         value = int(text) if is_count and text.isascii() and text.isdigit() else text
         settings = merge(settings, Settings({setting: value}, {setting: f"--{setting}"}))
-    if args.allow_leaky:
-        flag = Settings({"allow_leaky": True}, {"allow_leaky": "--allow-leaky"})
-        settings = merge(settings, flag)
     for text in args.set:
         settings = merge(settings, read_override(text))
     return settings

@@ -15,7 +15,7 @@ from jaxablate.cli.terminal import say
 from jaxablate.core.errors import UserError
 from jaxablate.core.files import read_json
 from jaxablate.core.text import visible
-from jaxablate.runs.folder import MANIFEST, read_manifest
+from jaxablate.runs.folder import MANIFEST, TRAINING, read_manifest
 from jaxablate.runs.listing import (
     DEAD,
     METRIC_LINES,
@@ -74,7 +74,7 @@ def find_run(path: Path) -> Path:
     if not (path / MANIFEST).is_file():
         return newest_run(path)
     kind = read_manifest(path)["kind"]
-    if kind != "finetune":
+    if kind not in TRAINING:
         raise UserError(f"{path}: holds a run of {kind!r}, which writes no metrics line by line")
     return path
 

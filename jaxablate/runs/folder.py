@@ -27,6 +27,9 @@ from jaxablate.runs.manifest import environment, now
 
 MANIFEST, METRICS, JOURNAL, RECORDS = "manifest.json", "metrics.json", "journal.jsonl", "records"
 FORMAT = 1
+# Kinds of runs whose folder is a checkpoint.
+FINETUNE, PRETRAIN = "finetune", "pretrain"
+TRAINING = (FINETUNE, PRETRAIN)
 
 
 class RunFolder:

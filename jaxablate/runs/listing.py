@@ -12,7 +12,7 @@ from typing import Any
 
 from jaxablate.core.errors import UserError
 from jaxablate.core.files import read_json
-from jaxablate.runs.folder import MANIFEST, METRICS, RECORDS, read_manifest
+from jaxablate.runs.folder import MANIFEST, METRICS, RECORDS, TRAINING, read_manifest
 from jaxablate.runs.lock import NAME as LOCK
 from jaxablate.runs.lock import owner_facts
 from jaxablate.runs.metrics import parse_whole
@@ -88,7 +88,7 @@ def view(path: str | Path) -> RunView:
     except UserError:
         return RunView(path, path.name, "?", UNREADABLE)
     name, kind = str(manifest.get("id", path.name)), str(manifest["kind"])
-    look = {"finetune": _finetune, "evaluate": _evaluate}.get(kind)
+    look = {**dict.fromkeys(TRAINING, _finetune), "evaluate": _evaluate}.get(kind)
     facts: dict[str, Any] = {}
     # A run that is damaged or being made is still a run.
     with contextlib.suppress(*_DAMAGE):

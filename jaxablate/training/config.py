@@ -2,13 +2,15 @@
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from jaxablate.checkpoints.steps import SaveConfig
 from jaxablate.core.config import operational
 from jaxablate.core.errors import UserError, unknown
 from jaxablate.core.mesh import parse_mesh
-from jaxablate.data.sft_config import DataConfig
+from jaxablate.data.sft_config import DataConfig, SftData, load_examples
+from jaxablate.data.tokenizer import Tokenizer
 from jaxablate.engine.plan import DEFAULT_WINDOW_POLICY
 from jaxablate.kernels.attention import KERNELS
 from jaxablate.latent.lora import LoRAConfig
@@ -163,6 +165,15 @@ class FinetuneConfig:
             raise UserError("frozen is for training the weights; with lora all of them are frozen")
         if self.layout != "loop":
             raise UserError(f"lora trains with layout 'loop', got {self.layout!r}")
+
+    @property
+    def slug(self) -> str:
+        """The readable part of a folder's name that is made."""
+        return Path(self.checkpoint).name
+
+    def examples(self, tokenizer: Tokenizer) -> SftData:
+        """What is learned from, and what the loss is measured on."""
+        return load_examples(self.data, tokenizer)
 
     @property
     def parsed_mask(self) -> Mask:

@@ -12,7 +12,7 @@ from jaxablate.core import processes
 from jaxablate.core.config import differences, relevant
 from jaxablate.core.errors import UserError
 from jaxablate.core.files import digest, read_json, write_json
-from jaxablate.runs.folder import MANIFEST, RunFolder, check, find, read_manifest
+from jaxablate.runs.folder import FINETUNE, MANIFEST, RunFolder, check, find, read_manifest
 from jaxablate.runs.metrics import MetricsLog
 from jaxablate.runs.observer import Observer, Observers
 from jaxablate.training.config import FinetuneConfig
@@ -24,7 +24,6 @@ from jaxablate.training.speed import Speed
 from jaxablate.training.stopping import StopRequest
 from jaxablate.training.summary import summarise
 
-KIND = "finetune"
 CHECKPOINTS, METRICS_LOG, TIMING_LOG, EXAMPLES, SUMMARY = (
     "checkpoints",
     "metrics.jsonl",
@@ -47,6 +46,7 @@ def finetune(
     *,
     provenance: dict[str, str] | None = None,
     observers: Sequence[Observer] = (),
+    kind: str = FINETUNE,
 ) -> Outcome:
     """Train what a config names; a finished run is only read, an interrupted one goes on.
 
@@ -54,6 +54,7 @@ def finetune(
         config: what to train, on what, and how.
         provenance: where each setting was written, for the manifest.
         observers: told of every line of metrics.
+        kind: of run, as its manifest says: finetuned, or trained from nothing.
 
     Raises:
         UserError: for anything wrong with config, data, checkpoint or folder; before any step.
@@ -63,11 +64,11 @@ def finetune(
     if processes.count() > 1 and not config.out:
         raise UserError("a run of several processes needs a folder that all of them know: set out")
     path = _path(config)
-    finished = _finished(config, path)
+    finished = _finished(config, path, kind)
     if finished is not None:
         return finished
     setup = set_up(config)
-    folder = _open(config)
+    folder = _open(config, kind)
     where = folder.path if folder is not None else Path(config.out)
     told = Observers(observers)
     with StopRequest() as request, contextlib.closing(told):
@@ -85,19 +86,19 @@ def _path(config: FinetuneConfig) -> Path | None:
     """The folder of this config's run, when there is one."""
     if config.out:
         return Path(config.out)
-    return find(Path(config.runs), Path(config.checkpoint).name, relevant(config))
+    return find(Path(config.runs), config.slug, relevant(config))
 
 
-def _finished(config: FinetuneConfig, path: Path | None) -> Outcome | None:
+def _finished(config: FinetuneConfig, path: Path | None, kind: str) -> Outcome | None:
     if path is None or not (path / MANIFEST).exists():
         return None
-    check(path, KIND, relevant(config))
+    check(path, kind, relevant(config))
     if read_manifest(path)["status"] != "done":
         return None
     return Outcome(path, read_json(path / SUMMARY))
 
 
-def _open(config: FinetuneConfig) -> RunFolder | None:
+def _open(config: FinetuneConfig, kind: str) -> RunFolder | None:
     """The run's folder on the first process. Where it is refused, the others are told."""
     if not processes.is_first():
         if processes.agree(0) == 0:
@@ -107,8 +108,8 @@ def _open(config: FinetuneConfig) -> RunFolder | None:
     try:
         folder = RunFolder.open(
             out.parent if out else config.runs,
-            kind=KIND,
-            slug=Path(config.checkpoint).name,
+            kind=kind,
+            slug=config.slug,
             config=relevant(config),
             name=out.name if out else None,
         )

@@ -12,7 +12,7 @@ from jaxablate.core import processes
 from jaxablate.core.errors import UserError
 from jaxablate.core.mesh import make_mesh, parse_mesh
 from jaxablate.data.pipeline import Pipeline
-from jaxablate.data.sft_config import SftData, load_examples
+from jaxablate.data.sft_config import SftData
 from jaxablate.language_model import LanguageModel, load
 from jaxablate.latent import lora
 from jaxablate.masks.leak import LeakError
@@ -71,7 +71,7 @@ def set_up(config: FinetuneConfig) -> Setup:
         mesh=mesh,
         layout=config.layout,
     )
-    data = load_examples(config.data, lm.tokenizer)
+    data = config.examples(lm.tokenizer)
     pipeline = Pipeline(
         data.train,
         width=config.data.max_length,

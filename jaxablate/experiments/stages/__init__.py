@@ -1,5 +1,5 @@
 """The kinds of stages, one file each; importing this package enters them in `KINDS`."""
 
-from jaxablate.experiments.stages import evaluate, finetune, model, sweep
+from jaxablate.experiments.stages import convert, evaluate, finetune, model, pretrain, probe, sweep
 
-__all__ = ["evaluate", "finetune", "model", "sweep"]
+__all__ = ["convert", "evaluate", "finetune", "model", "pretrain", "probe", "sweep"]
