@@ -1,7 +1,7 @@
 """Turn run folders, or an experiment's folder, into one self-contained HTML page and Markdown.
 
 Every number comes from the folders. A run without results is named and kept out of the tables.
-Finetuning runs among the folders add what was trained: losses, stop reasons, what was recovered.
+Training runs among the folders add what was trained: losses, stop reasons, what was recovered.
 """
 
 import argparse
@@ -90,14 +90,14 @@ def _render_runs(
 ) -> tuple[str, str]:
     """Page and Markdown of run folders; finetuning runs among them tell what was trained."""
     from jaxablate.reports.build import build_view
-    from jaxablate.reports.finetune import KIND, finetuned_from, load_finetune
+    from jaxablate.reports.finetune import finetuned_from, load_finetune
     from jaxablate.reports.load import load_run
     from jaxablate.reports.overview import build_overview
     from jaxablate.reports.render import experiment_html, experiment_markdown, html, markdown
     from jaxablate.reports.study import study_of
-    from jaxablate.runs.folder import read_manifest
+    from jaxablate.runs.folder import TRAINING, read_manifest
 
-    trains = [Path(f).is_dir() and read_manifest(f)["kind"] == KIND for f in folders]
+    trains = [Path(f).is_dir() and read_manifest(f)["kind"] in TRAINING for f in folders]
     trained = [load_finetune(f) for f, yes in zip(folders, trains, strict=True) if yes]
     runs = [load_run(f) for f, yes in zip(folders, trains, strict=True) if not yes]
     # What a finetuning run made is named by that run; it is no checkpoint of its own.

@@ -1,16 +1,19 @@
 """An experiment's folder: its stages' runs in, `report.html` and `report.md` out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from jaxablate.core.errors import UserError, unknown
 from jaxablate.core.files import read_json
 from jaxablate.reports import finetune, load
+from jaxablate.reports.finetune import FinetuneRun
 from jaxablate.reports.overview import build_overview
 from jaxablate.reports.render import experiment_html, experiment_markdown, write_pages
 from jaxablate.reports.shapes import Maybe, match
 from jaxablate.reports.study import BASE, Criteria, Dose, Model, Scored, Study, Sweep
+from jaxablate.runs.folder import TRAINING, read_manifest
 
 EXPERIMENT = "experiment.json"
 FORMAT = 1
@@ -82,10 +85,11 @@ def load_experiment(folder: str | Path, *, title: str | None = None) -> Study:
         raise UserError(f"{path}: two stages are named {twice!r}")
     models = {BASE: Model(name=BASE, title=BASE)}
     for stage in stages:
-        if stage["kind"] == finetune.KIND:
+        if stage["kind"] in TRAINING:
             models[stage["name"]] = _trained(stage, root, path)
         elif stage["kind"] == MAKES:
             models[stage["name"]] = Model(name=stage["name"], title=_title(stage))
+    models[BASE] = replace(models[BASE], maker=_maker(stages, models, root, path))
     return Study(
         title=title or table["name"],
         models=tuple(models.values()),
@@ -124,6 +128,18 @@ def _trained(stage: Mapping[str, Any], root: Path, path: Path) -> Model:
     return Model(name=stage["name"], title=_title(stage), run=run, sweep=_sweep(stage, path))
 
 
+def _maker(
+    stages: Sequence[Mapping[str, Any]], models: Mapping[str, Model], root: Path, path: Path
+) -> FinetuneRun | None:
+    """The training of this experiment that made what is scored as the base, if one did."""
+    scored = [s for s in stages if s["kind"] == load.KIND and (s.get("model") or BASE) == BASE]
+    found = [read_manifest(_run_folder(stage, root, path)) for stage in scored]
+    made = {source and source[0] for source in map(finetune.finetuned_from, found)}
+    if len(made) != 1:  # no run of this experiment made it; what scored another model is refused
+        return None
+    return next((m.run for m in models.values() if m.run and m.run.id in made), None)
+
+
 def _sweep(stage: Mapping[str, Any], path: Path) -> Sweep | None:
     sweep = stage.get("sweep")
     if not sweep:
@@ -151,7 +167,8 @@ def _check_model(stage: Mapping[str, Any], model: Model, run: load.Run, path: Pa
     if not isinstance(run.manifest.get("source"), dict):
         return
     made = finetune.finetuned_from(run.manifest)
-    wanted = model.run.id if model.run else None
+    trained = model.run or model.maker
+    wanted = trained.id if trained else None
     got = made[0] if made else None
     if got != wanted:
         raise UserError(

@@ -1,4 +1,7 @@
-"""Finetuning runs as their folders tell them. A folder may come from anybody, so it is checked."""
+"""Training runs as their folders tell them. A folder may come from anybody, so it is checked.
+
+A pretraining leaves the same files as a finetuning.
+"""
 
 import math
 from collections.abc import Mapping
@@ -10,13 +13,13 @@ from jaxablate.core.errors import UserError
 from jaxablate.core.files import read_json
 from jaxablate.reports.load import Folder
 from jaxablate.reports.shapes import Maybe, match, read_lines
-from jaxablate.runs.folder import read_manifest
+from jaxablate.runs.folder import PRETRAIN, TRAINING, read_manifest
 
-KIND = "finetune"
 LOG, SUMMARY = "metrics.jsonl", "summary.json"
 FINETUNED = "jaxablate-finetuned"
 # A loss measured in one pass may be this much under the one that decoding sees: nats, and share.
 GAP, GAP_SHARE = 0.05, 0.05
+MOST_NATS = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,11 @@ class Evaluation:
     teacher: float | None
 
     @property
+    def perplexity(self) -> float | None:
+        """exp(loss); None where it is beyond any number worth printing."""
+        return math.exp(self.loss) if self.loss is not None and self.loss < MOST_NATS else None
+
+    @property
     def gap(self) -> float | None:
         """How much lower the loss is in one pass than in decoding."""
         if self.decode is None or self.teacher is None:
@@ -51,11 +59,16 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneRun(Folder):
-    """A finetuning. `summary` is empty unless the run is done."""
+    """A finetuning or a pretraining. `summary` is empty unless the run is done."""
 
     summary: Mapping[str, Any]
     train: tuple[tuple[int, float | None], ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
+
+    @property
+    def from_nothing(self) -> bool:
+        """Whether it is a pretraining."""
+        return self.manifest["kind"] == PRETRAIN
 
     @property
     def stopped(self) -> str:
@@ -103,15 +116,16 @@ def load_finetune(path: str | Path) -> FinetuneRun:
     """The run in a folder.
 
     Raises:
-        UserError: for a folder without a finetuning run, or with files that are not as they should
+        UserError: for a folder without a training run, or with files that are not as they should
             be.
     """
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"{path}: no such run folder")
     manifest = read_manifest(path)
-    if manifest["kind"] != KIND or not isinstance(manifest["config"], dict):
-        raise UserError(f"{path}: holds a run of {manifest['kind']!r}, wanted {KIND!r}")
+    if manifest["kind"] not in TRAINING or not isinstance(manifest["config"], dict):
+        wanted = " or ".join(map(repr, TRAINING))
+        raise UserError(f"{path}: holds a run of {manifest['kind']!r}, wanted {wanted}")
     if manifest.get("status") != "done":
         return FinetuneRun(path=path, manifest=manifest, summary={})
     summary = read_json(path / SUMMARY)

@@ -27,6 +27,16 @@ class TaskResult:
         return self.values["task"]
 
     @property
+    def instrument(self) -> bool:
+        """Made by rule to tell masks apart; in no mean over benchmarks."""
+        return bool(self.values.get("instrument"))
+
+    @property
+    def canary(self) -> bool:
+        """Without an answer that could be known: a score above chance is a leak."""
+        return bool(self.values.get("canary"))
+
+    @property
     def measure(self) -> Mapping[str, Any]:
         """Value, interval, counts and verdict of the primary measure."""
         return self.values["measures"][self.values["accuracy_by"]]
@@ -98,6 +108,11 @@ class Run(Folder):
     """An evaluation. `results` is empty unless the run is done."""
 
     results: tuple[MaskResult, ...]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of its tasks, in order."""
+        return tuple(dict.fromkeys(task.name for one in self.results for task in one.tasks))
 
 
 def load_run(path: str | Path) -> Run:

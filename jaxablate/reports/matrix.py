@@ -142,9 +142,8 @@ class Matrix:
 
 
 def build_matrix(study: Study) -> Matrix:
-    """The matrix of what a study scored; doses are told apart and not part of it."""
-    scored = [one for one in study.scored if one.run.results and one.dose is None]
-    found = [(one, result) for one in scored for result in one.run.results]
+    """The matrix of what a study scored; doses and other tasks are not part of it."""
+    found = [(one, result) for one in study.main for result in one.run.results]
     columns = _columns([result for _, result in found], study.criteria)
     cells: dict[tuple[str, str], Cell] = {}
     for one, result in found:
@@ -159,9 +158,7 @@ def build_matrix(study: Study) -> Matrix:
     ]
     scored_names = {cell.condition.model for cell in ordered}
     models = tuple(
-        model
-        for model in study.models
-        if model.name in scored_names or (model.run and model.run.summary and not model.sweep)
+        model for model in study.models if model.name in scored_names or study.compares(model)
     )
     return Matrix(models, columns, tuple(ordered), study.criteria)
 

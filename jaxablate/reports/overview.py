@@ -124,8 +124,7 @@ def _matrix_warnings(study: Study, matrix: Matrix) -> Iterator[str]:
         missing = [task for task in matrix.tasks if task not in names]
         if missing:
             yield f"{label} lacks {', '.join(missing)}: its mean over tasks is of fewer tasks."
-    scored = [one for one in study.scored if one.dose is None]
-    found = [(one.model.name, r.values["mask"]) for one in scored for r in one.run.results]
+    found = [(one.model.name, r.values["mask"]) for one in study.main for r in one.run.results]
     for name, algebra in dict.fromkeys(key for key in found if found.count(key) > 1):
         yield f"{name} was scored more than once under {algebra}; the first run is shown."
     weights = dict.fromkeys(

@@ -30,17 +30,22 @@ class Sweep:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """The base (no run), or what a finetuning run made of it."""
+    """The base (no run), or what a training run made of it.
+
+    `maker` is the training that made the base, where it belongs to the study.
+    """
 
     name: str
     title: str
     run: FinetuneRun | None = None
     sweep: Sweep | None = None
+    maker: FinetuneRun | None = None
 
     @property
     def stopped(self) -> str:
         """The rule that ended its training early, or empty."""
-        return self.run.stopped if self.run else ""
+        run = self.run or self.maker
+        return run.stopped if run else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +93,26 @@ class Study:
     facts: tuple[tuple[str, str], ...] = ()
     places: tuple[str, ...] = ()
 
+    @property
+    def main(self) -> tuple[Scored, ...]:
+        """Finished evaluations that are compared: no doses, and at least one task of the first."""
+        done = [one for one in self.scored if one.run.results and one.dose is None]
+        first = set(done[0].run.tasks) if done else set()
+        return tuple(one for one in done if first & set(one.run.tasks))
+
+    @property
+    def further(self) -> tuple[Scored, ...]:
+        """Finished evaluations on other tasks: shown, and in no mean over tasks."""
+        done = [one for one in self.scored if one.run.results and one.dose is None]
+        return tuple(one for one in done if one not in self.main)
+
+    def compares(self, model: Model) -> bool:
+        """Whether a model was trained to be compared with the base."""
+        run, base = model.run, self.models[0].maker
+        if run is None or not run.summary or model.sweep or run.from_nothing:
+            return False
+        return base is None or run.id != base.id
+
 
 def study_of(
     runs: Sequence[Run], finetunes: Sequence[FinetuneRun], *, title: str, baseline: str | None
@@ -95,12 +120,13 @@ def study_of(
     """The study that loose run folders make up; an evaluation's manifest names its model.
 
     Raises:
-        UserError: for an evaluation of a finetuned model whose run is not among those given.
+        UserError: for an evaluation of a trained model whose run is not among those given.
     """
     models = {run.id: Model(name=run.id, title=run.id, run=run) for run in finetunes}
     if len(models) < len(finetunes):
-        raise UserError("two of the finetuning runs have the same name; give each of them once")
-    base = Model(name=BASE, title=BASE)
+        raise UserError("two of the training runs have the same name; give each of them once")
+    pretrained = [run for run in finetunes if run.from_nothing]
+    base = Model(name=BASE, title=BASE, maker=pretrained[0] if len(pretrained) == 1 else None)
     scored = tuple(Scored(model=_model_of(run, base, models), run=run) for run in runs)
     criteria = Criteria(baseline_mask=baseline) if baseline else Criteria()
     return Study(
@@ -114,10 +140,10 @@ def study_of(
 
 def _model_of(run: Run, base: Model, models: dict[str, Model]) -> Model:
     made = finetuned_from(run.manifest)
-    if made is None:
+    if made is None or (base.maker and made[0] == base.maker.id):
         return base
     if made[0] not in models:
         raise UserError(
-            f"run {run.id} scored what finetuning run {made[0]} made; give that folder too"
+            f"run {run.id} scored what training run {made[0]} made; give that folder too"
         )
     return models[made[0]]

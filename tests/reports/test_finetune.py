@@ -156,7 +156,7 @@ def test_an_evaluation_whose_finetuning_run_is_missing_is_named(loose, tmp_path,
     words = ["report", loose["base"], loose["scored"], other, "--compare"]
     assert main([*words, "--out", str(tmp_path / "x")]) == 2
     told = capsys.readouterr().err
-    assert "run scored scored what finetuning run tuned made; give that folder too" in told
+    assert "run scored scored what training run tuned made; give that folder too" in told
 
 
 def test_without_its_finetuning_run_a_stopped_model_is_still_marked(loose, tmp_path):
