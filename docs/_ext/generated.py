@@ -8,12 +8,13 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from reference import commands, configs, exit_codes, kernels, masks, results, tasks
+from reference import commands, configs, exit_codes, families, kernels, masks, results, tasks
 
 MAKERS: dict[str, Callable[[], str]] = {
     "commands": commands.markdown,
     "configs": configs.markdown,
     "exit codes": exit_codes.markdown,
+    "families": families.markdown,
     "kernels": kernels.markdown,
     "atoms": masks.atoms,
     "recipes": masks.recipes,

@@ -29,7 +29,7 @@ def measure(
     """What the mask lets through, measured on random token ids with the compiled forward pass.
 
     Returns:
-        JSON values by name:
+        JSON values by name.
 
         * static: the guard's verdict for the same shape.
         * future_change: largest change of a scored position's logits when its own target and all

@@ -23,6 +23,11 @@ ROOTS = (
         ("jaxablate.training.config.FinetuneConfig",),
     ),
     (
+        "Pretraining",
+        "`jaxablate pretrain`, and stages of kind `pretrain`.",
+        ("jaxablate.training.pretrain.PretrainConfig",),
+    ),
+    (
         "Experiments",
         "`jaxablate run`. A stage is a table with a `kind`; what else it holds is a setting of its "
         "kind, see [Study a model](../how-to/study.md).",
@@ -64,9 +69,15 @@ def nested(cls: type) -> Iterator[type]:
 
 
 def section(cls: type) -> str:
-    """Heading, summary and table of one dataclass."""
-    parts = (target(anchor(cls)), f"### {cls.__name__}\n", docstrings.prose(cls) + "\n", keys(cls))
-    return "\n".join(parts)
+    """Heading, summary and table of one dataclass; what it inherits is in its base's table."""
+    base = next((one for one in cls.__mro__[1:] if dataclasses.is_dataclass(one)), None)
+    inherited = f"The other keys are those of {_link(base)}.\n" if base else ""
+    text = docstrings.prose(cls) + "\n"
+    return "\n".join((target(anchor(cls)), f"### {cls.__name__}\n", text, inherited, keys(cls)))
+
+
+def _link(cls: type) -> str:
+    return f"[{cls.__name__}](#{anchor(cls)})"
 
 
 def anchor(cls: type) -> str:
@@ -75,11 +86,11 @@ def anchor(cls: type) -> str:
 
 
 def keys(cls: type) -> str:
-    """Key, type, default and text of every field; a field without a text is a KeyError."""
+    """Key, type, default and text of every own field; a field without a text is a KeyError."""
     kinds, texts = typing.get_type_hints(cls), docstrings.attributes(cls)
     rows = []
     for item in dataclasses.fields(cls):
-        if item.init:
+        if item.init and item.name in vars(cls)["__annotations__"]:
             note = " (changes no result)" if item.metadata.get("operational") else ""
             text = texts[item.name] + note
             rows.append((code(item.name), shown_type(kinds[item.name]), shown_default(item), text))
@@ -97,7 +108,7 @@ def shown_type(kind: Any) -> str:
     if origin in (tuple, list):
         return f"list of {shown_type(arguments[0])}"
     if dataclasses.is_dataclass(kind):
-        return f"[{kind.__name__}](#{anchor(typing.cast(type, kind))})"
+        return _link(typing.cast(type, kind))
     names = {str: "text", int: "whole number", float: "number", bool: "true or false"}
     return names.get(kind, {dict: "table", list: "list"}.get(origin or kind, str(kind)))
 
@@ -105,7 +116,8 @@ def shown_type(kind: Any) -> str:
 def shown_default(item: dataclasses.Field) -> str:
     """A default as it would be written in YAML."""
     if item.default is not dataclasses.MISSING:
-        return code(_yaml(item.default))
+        made = item.default
+        return "its defaults" if dataclasses.is_dataclass(made) else code(_yaml(made))
     if item.default_factory is not dataclasses.MISSING:
         made = item.default_factory()
         return "its defaults" if dataclasses.is_dataclass(made) else code(_yaml(made))

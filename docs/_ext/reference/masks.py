@@ -23,6 +23,7 @@ EXAMPLES = {
     "from": ("causal | from(prompt)", "P3 R2"),
     "same_part": ("causal | same_part", "P2/1 P2/2 R1"),
     "to_part": ("causal & ~to_part(1)", "P2/1 P2/2 R1"),
+    "from_part": ("causal & ~(from_part(2) & to_part(1))", "P2/1 P2/2 R1"),
     "layers": ("layers(0-11) & prefix_lm | ~layers(0-11) & causal", "P3 R2"),
     "heads": ("heads(0-3) & prefix_lm | ~heads(0-3) & causal", "P3 R2"),
 }

@@ -1,6 +1,9 @@
 """Every task: where its rows come from, under which licence, and how it asks."""
 
-from jaxablate.data.sources import SOURCES, load_rows
+import sys
+
+from jaxablate.data.sources import SOURCES, Source, load_rows
+from jaxablate.data.synthetic.instrument import INSTRUMENTS
 from jaxablate.evaluation.config import SAMPLES
 from jaxablate.evaluation.task import Item, Task, find_task, render_rows, task_names
 from reference import docstrings
@@ -16,17 +19,19 @@ def markdown() -> str:
 
 def sources() -> str:
     """A line for each task: data, licence, chance."""
-    rows = [
-        (
-            f"[{name}](#task-{name})",
-            code(entry.hub) + (f" ({entry.config})" if entry.config else "") if entry.hub else "-",
-            entry.licence,
-            f"<{entry.home}>" if entry.home.startswith("https://") else entry.home,
-            chance(find_task(name)),
-        )
-        for name, entry in ((name, SOURCES[find_task(name).data]) for name in task_names())
-    ]
+    rows = [_source(name, SOURCES[find_task(name).data]) for name in task_names()]
     return table(("task", "on the hub", "licence", "home", "chance"), rows)
+
+
+def _source(name: str, entry: Source) -> tuple[str, ...]:
+    hub = code(entry.hub) + (f" ({entry.config})" if entry.config else "")
+    return (
+        f"[{name}](#task-{name})",
+        "made by rule" if entry.made else hub,
+        entry.licence,
+        f"<{entry.home}>" if entry.home.startswith("https://") else entry.home,
+        chance(find_task(name)),
+    )
 
 
 def chance(task: Task) -> str:
@@ -43,14 +48,21 @@ def items(task: Task, variant: str) -> list[Item]:
 
 def _task(name: str) -> str:
     task = find_task(name)
-    module = __import__(f"jaxablate.evaluation.tasks.{name}", fromlist=[name])
-    parts = [target(f"task-{name}"), f"### {name}\n", docstrings.prose(module) + "\n"]
+    parts = [target(f"task-{name}"), f"### {name}\n", _about(name, task) + "\n"]
     rows = [
         (code(variant), code(entry.primary), docstrings.prose(entry.render))
         for variant, entry in task.variants.items()
     ]
-    parts += [table(("variant", "shown accuracy", "asks"), rows), "A bundled row, as asked:\n"]
+    parts += [table(("variant", "shown accuracy", "asks"), rows), "A row, as it is asked:\n"]
     return "\n".join((*parts, block(_shown(items(task, "standard")[0])), ""))
+
+
+def _about(name: str, task: Task) -> str:
+    """What the task's file says, or the file of the instrument that makes its rows."""
+    if SOURCES[task.data].made:
+        return docstrings.prose(sys.modules[INSTRUMENTS.get(task.data).make.__module__])
+    own = f"jaxablate.evaluation.tasks.{name}"
+    return docstrings.prose(sys.modules[own])
 
 
 def _shown(item: Item) -> str:
