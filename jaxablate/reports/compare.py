@@ -1,74 +1,36 @@
 """Conditions against their baseline: paired differences, ratios, and which of them are real."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from jaxablate.core.errors import UserError
 from jaxablate.reports import facts
-from jaxablate.reports.load import MaskResult, Run, TaskResult
+from jaxablate.reports.load import TaskResult
+from jaxablate.reports.pairs import (
+    Cell,
+    Function,
+    Pair,
+    answers,
+    counted,
+    difference,
+    over_tasks,
+    p_value,
+    pairs,
+    ratio_above,
+)
+from jaxablate.reports.pairs import from_interval as _from
 from jaxablate.reports.view import Condition, Difference, Estimate, Result
-from jaxablate.runs import statistics
+from jaxablate.runs import replicates, statistics
 
+__all__ = ["Cell", "macro", "macro_difference", "task_differences", "task_result", "task_results"]
 LEVEL = 0.05
 MACRO = "all tasks"
 LEAKY = "leaky: not a measure of skill"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A condition with the run and the results it stands for."""
-
-    condition: Condition
-    run: Run
-    result: MaskResult
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """A condition and its baseline on one task."""
-
-    cell: Cell
-    task: str
-    table: statistics.PairTable
-    chance: float
-    skilled: bool
-
-
-def _pairs(cell: Cell, base: Cell) -> list[_Pair]:
-    own = {task.name: task for task in cell.result.tasks}
-    return [
-        _pair(cell, base, own[task.name], task) for task in base.result.tasks if task.name in own
-    ]
-
-
-def _pair(cell: Cell, base_cell: Cell, own: TaskResult, base: TaskResult) -> _Pair:
-    same_data = _data_digest(cell.run, own.name) == _data_digest(base_cell.run, base.name)
-    if not same_data or own.correct.keys() != base.correct.keys():
-        raise UserError(
-            f"{base.name}: {cell.condition.label} and its baseline did not answer the same "
-            f"{len(base.correct)} items; evaluate both with the same data, split and limit"
-        )
-    names = list(base.correct)
-    table = statistics.pair_table(
-        [base.correct[name] for name in names], [own.correct[name] for name in names]
-    )
-    return _Pair(
-        cell=cell,
-        task=base.name,
-        table=table,
-        chance=float(base.values["chance_per_item"]),
-        skilled=base.measure["verdict"] == "above chance",
-    )
-
-
-def _data_digest(run: Run, task: str) -> Any:
-    data = run.manifest.get("data")
-    entry = data.get(task) if isinstance(data, dict) else None
-    return entry.get("digest") if isinstance(entry, dict) else None
+ABOVE, BELOW, AT = "above chance", "below chance", "not distinguishable from chance"
+# A canary that guessing would beat so rarely is no chance.
+CANARY_LEVEL = 0.001
+QUIET, LEAKS = "at chance, as it must be", "ABOVE CHANCE: the scoring leaks"
 
 
 def _compared(cells: Sequence[Cell], compare: bool) -> list[tuple[Cell, Cell]]:
@@ -87,31 +49,49 @@ def differences(cells: Sequence[Cell], compare: bool) -> list[Difference]:
     return task_differences(_compared(cells, compare))
 
 
-def task_differences(pairs: Sequence[tuple[Cell, Cell]]) -> list[Difference]:
+def task_differences(compared: Sequence[tuple[Cell, Cell]]) -> list[Difference]:
     """First cell of each pair against the second on each task; one family for Holm's correction."""
-    found = []
-    for cell, base in pairs:
-        settings = _bootstrap(base.run)
-        for pair in _pairs(cell, base):
-            leaky = cell.condition.leaky
-            p_value = None if leaky else statistics.mcnemar(pair.table)
-            difference = Difference(
-                condition=cell.condition,
-                task=pair.task,
-                num_items=pair.table.total,
-                value=_from(statistics.paired_difference(pair.table, **settings)),
-                p_value=p_value,
-                adjusted=None,
-                verdict=LEAKY,
-                recovery=_maybe(leaky, statistics.recovery_ratio(pair.table, **settings)),
-                retention=_maybe(
-                    leaky or not pair.skilled,
-                    statistics.retention(pair.table, pair.chance, **settings),
-                ),
-                against=base.condition,
-            )
-            found.append(difference)
+    found = [
+        _task_difference(cell, base, pair)
+        for cell, base in compared
+        for pair in pairs(cell, base, base.result.tasks)
+    ]
     return _adjust(found)
+
+
+def _task_difference(cell: Cell, base: Cell, pair: Pair) -> Difference:
+    settings, leaky = base.settings, cell.condition.leaky
+    skilled = _task(base, pair.task).verdict == ABOVE
+    recovery, retention = _ratios(pair, settings)
+    return Difference(
+        condition=cell.condition,
+        task=pair.task,
+        num_items=pair.total,
+        value=over_tasks([pair], difference, **settings),
+        p_value=None if leaky else p_value(pair, **settings),
+        adjusted=None,
+        verdict=LEAKY,
+        recovery=None if leaky else recovery,
+        retention=None if leaky or not skilled else retention,
+        against=base.condition,
+    )
+
+
+def _task(cell: Cell, name: str) -> Result:
+    return next(found for found in task_results(cell, plain=True) if found.task == name)
+
+
+def _ratios(pair: Pair, settings: Mapping[str, int]) -> tuple[Estimate | None, Estimate | None]:
+    """Recovery and retention on one task."""
+    if not pair.single:
+        found = (over_tasks([pair], ratio_above(low), **settings) for low in (0.0, pair.chance))
+        return next(found), next(found)
+    found = (
+        statistics.recovery_ratio(pair.table, **settings),
+        statistics.retention(pair.table, pair.chance, **settings),
+    )
+    recovery, retention = (None if one is None else _from(one) for one in found)
+    return recovery, retention
 
 
 def _adjust(differences: Sequence[Difference]) -> list[Difference]:
@@ -119,13 +99,13 @@ def _adjust(differences: Sequence[Difference]) -> list[Difference]:
     tested = [d.p_value for d in differences if d.p_value is not None]
     adjusted = iter(statistics.holm(tested))
     found = []
-    for difference in differences:
-        if difference.p_value is None:
-            found.append(difference)
+    for one in differences:
+        if one.p_value is None:
+            found.append(one)
             continue
         value = next(adjusted)
         distinct = "distinguishable" if value < LEVEL else "not distinguishable"
-        found.append(replace(difference, adjusted=value, verdict=f"{distinct} from zero"))
+        found.append(replace(one, adjusted=value, verdict=f"{distinct} from zero"))
     return found
 
 
@@ -135,79 +115,67 @@ def macro_differences(cells: Sequence[Cell], compare: bool) -> list[Difference]:
 
 
 def macro_difference(cell: Cell, base: Cell) -> Difference:
-    """A condition against another over all tasks they share."""
-    pairs = _pairs(cell, base)
-    if not pairs:
+    """A condition against another over all tasks they share and that count."""
+    own = {task.name for task in counted(cell)}
+    shared = pairs(cell, base, [task for task in counted(base) if task.name in own])
+    if not shared:
         raise UserError(f"{cell.condition.label} has no task in common with its baseline")
-    tables = [pair.table for pair in pairs]
-    chance = sum(pair.chance for pair in pairs) / len(pairs)
-    over_tasks = partial(statistics.macro_paired, tables, **_bootstrap(base.run))
-    value = over_tasks(lambda first, second: second - first)
-    zero = "includes" if value.low <= 0 <= value.high else "excludes"
-    leaky, skilled = cell.condition.leaky, macro(base).verdict == "above chance"
+    chance = sum(pair.chance for pair in shared) / len(shared)
+
+    def over(function: Function) -> Estimate:
+        return over_tasks(shared, function, **base.settings)
+
+    value = over(difference)
+    zero = "includes" if (value.low or 0.0) <= 0 <= (value.high or 0.0) else "excludes"
+    leaky, skilled = cell.condition.leaky, macro(base).verdict == ABOVE
     return Difference(
         condition=cell.condition,
         task=MACRO,
-        num_items=sum(table.total for table in tables),
-        value=_from(value),
+        num_items=sum(pair.total for pair in shared),
+        value=value,
         p_value=None,
         adjusted=None,
         verdict=LEAKY if leaky else f"interval {zero} zero",
-        recovery=_maybe(leaky, over_tasks(_ratio_above(0.0))),
-        retention=_maybe(leaky or not skilled, over_tasks(_ratio_above(chance))),
+        recovery=None if leaky else over(ratio_above(0.0)),
+        retention=None if leaky or not skilled else over(ratio_above(chance)),
         against=base.condition,
     )
 
 
-def _ratio_above(floor: float) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Second over first, both above a floor; cut at 1000 where the first is hardly above it."""
-
-    def ratio(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        below = np.maximum(first - floor, np.finfo(float).tiny)
-        return np.clip((second - floor) / below, -1e3, 1e3)
-
-    return ratio
-
-
-def _bootstrap(run: Run) -> dict[str, int]:
-    """Resamples and seed that the run's own intervals were made with."""
-    return {
-        "samples": int(run.config.get("bootstrap_samples", 10_000)),
-        "seed": int(run.config.get("seed", 0)),
-    }
-
-
-def _from(found: statistics.Interval) -> Estimate:
-    return Estimate(value=found.value, low=found.low, high=found.high)
-
-
-def _maybe(hidden: bool, found: statistics.Interval | None) -> Estimate | None:
-    return None if hidden or found is None else _from(found)
-
-
 def macro(cell: Cell) -> Result:
-    """A condition over all tasks."""
+    """A condition over all tasks that count."""
+    tasks = counted(cell)
     values = cell.result.values["macro"]["primary"]
     chance = float(values["chance"])
-    verdict = "not distinguishable from chance"
-    if values["low"] > chance:
-        verdict = "above chance"
-    elif values["high"] < chance:
-        verdict = "below chance"
+    if cell.seeds:
+        accuracy = _over_seeds(cell, [task.name for task in tasks])
+        corrected = _corrected(accuracy, chance)
+    else:
+        accuracy, corrected = estimate(values), estimate(values["chance_corrected"])
     return Result(
         condition=cell.condition,
         task=MACRO,
-        num_items=sum(task.measure["n"] for task in cell.result.tasks),
-        accuracy=estimate(values),
+        num_items=sum(task.measure["n"] for task in tasks),
+        accuracy=accuracy,
         chance=chance,
-        corrected=estimate(values["chance_corrected"]),
-        verdict=LEAKY if cell.condition.leaky else verdict,
+        corrected=corrected,
+        verdict=LEAKY if cell.condition.leaky else _verdict(accuracy, chance),
     )
 
 
+def task_results(cell: Cell, *, plain: bool = False) -> list[Result]:
+    """A condition on each of its tasks; `plain` leaves the mark of a leaky mask out."""
+    condition = replace(cell.condition, leaky=False) if plain else cell.condition
+    return [
+        _seeded_result(cell, condition, task) if cell.seeds else task_result(condition, task)
+        for task in cell.result.tasks
+    ]
+
+
 def task_result(condition: Condition, task: TaskResult) -> Result:
-    """A condition on one task."""
+    """A condition of one run on one task."""
     measure = task.measure
+    verdict = _canary([task]) if task.canary else measure["verdict"]
     return Result(
         condition=condition,
         task=task.name,
@@ -215,9 +183,63 @@ def task_result(condition: Condition, task: TaskResult) -> Result:
         accuracy=estimate(measure),
         chance=float(task.values["chance_per_item"]),
         corrected=estimate(measure["chance_corrected"]),
-        verdict=LEAKY if condition.leaky else measure["verdict"],
+        verdict=LEAKY if condition.leaky else verdict,
         notes=tuple(facts.notes(task)),
     )
+
+
+def _seeded_result(cell: Cell, condition: Condition, task: TaskResult) -> Result:
+    accuracy = _over_seeds(cell, [task.name])
+    chance = float(task.values["chance_per_item"])
+    own = _canary(cell.tasks(task.name)) if task.canary else _verdict(accuracy, chance)
+    return Result(
+        condition=condition,
+        task=task.name,
+        num_items=task.measure["n"],
+        accuracy=accuracy,
+        chance=chance,
+        corrected=_corrected(accuracy, chance),
+        verdict=LEAKY if condition.leaky else own,
+        notes=tuple(facts.notes(task)),
+    )
+
+
+def _over_seeds(cell: Cell, names: Sequence[str]) -> Estimate:
+    """The mean over tasks and seeds; its interval holds questions and seeds."""
+    found = [answers(cell, name) for name in names]
+    told = replicates.mean_interval(found, **cell.settings)
+    return Estimate(**told._asdict(), seeds=tuple(map(float, replicates.by_seed(found))))
+
+
+def _canary(runs: Sequence[TaskResult]) -> str:
+    """Whether one of the runs knows what cannot be known."""
+    for task in runs:
+        measure, chance = task.measure, float(task.values["chance_per_item"])
+        found = measure.get("p_chance")
+        if not isinstance(found, float):
+            found = statistics.chance_p_value(measure["correct"], {chance: measure["n"]})
+        if measure["value"] > chance and found < CANARY_LEVEL:
+            return LEAKS
+    return QUIET
+
+
+def _verdict(accuracy: Estimate, chance: float) -> str:
+    """By the interval."""
+    low, high = accuracy.low, accuracy.high
+    if low is not None and low > chance:
+        return ABOVE
+    return BELOW if high is not None and high < chance else AT
+
+
+def _corrected(accuracy: Estimate, chance: float) -> Estimate:
+    ends = (
+        None if end is None else statistics.chance_corrected(end, chance)
+        for end in (accuracy.low, accuracy.high)
+    )
+    value = statistics.chance_corrected(accuracy.value, chance)
+    seeds = tuple(statistics.chance_corrected(one, chance) for one in accuracy.seeds)
+    low, high = ends
+    return Estimate(value=value, low=low, high=high, seeds=seeds)
 
 
 def estimate(values: Mapping[str, Any]) -> Estimate:

@@ -1,6 +1,7 @@
 """What a report shows, as plain values: the templates only lay it out."""
 
 from dataclasses import dataclass
+from statistics import stdev
 from typing import Any
 
 # Colours of conditions in order (Okabe and Ito's palette, distinct without colour vision), and
@@ -17,11 +18,20 @@ MARKERS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A number with its 95 % interval; the ends are None where a run gave none."""
+    """A number with its 95 % interval; the ends are None where a run gave none.
+
+    `seeds` are the same number of each training seed, where there are several.
+    """
 
     value: float
     low: float | None = None
     high: float | None = None
+    seeds: tuple[float, ...] = ()
+
+    @property
+    def deviation(self) -> float | None:
+        """Sample standard deviation over the seeds; None where there are not several."""
+        return stdev(self.seeds) if len(self.seeds) > 1 else None
 
 
 @dataclass(frozen=True, kw_only=True)
