@@ -4,13 +4,14 @@ base: {kind: pretrain, steps: 2000, rows: 64, data: {sources: [...]}, shape: {la
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jaxablate.core.config import build, provenance
 from jaxablate.core.errors import UserError
 from jaxablate.core.settings import Settings, merge
+from jaxablate.data.documents import source_files
 from jaxablate.experiments.job import PLACED, Checkpoint, Hooks, Job
 from jaxablate.experiments.spec import COMMON, Stage, check_keys
 from jaxablate.experiments.stage import KINDS, Bench, Kind
@@ -42,7 +43,9 @@ class PretrainJob(Job):
 
     def check(self) -> None:
         """Whether the text is there."""
-        self.config.data.check()
+        for source in self.config.data.sources:
+            if source.kind != "synthetic":
+                source_files(source)
 
     def execute(self, hooks: Hooks) -> None:
         """Prepare and train, or go on."""
@@ -63,8 +66,6 @@ class Pretrain(Kind):
 
     def jobs(self, stage: Stage, bench: Bench) -> tuple[Job, ...]:
         """One job."""
-        from dataclasses import fields
-
         from jaxablate.training.pretrain import PretrainConfig
 
         known = tuple(item.name for item in fields(PretrainConfig) if item.name not in PLACED)
