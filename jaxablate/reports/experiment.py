@@ -36,7 +36,7 @@ _STAGE = {
     "dose": Maybe({"axis": str, "counts": [int], "masks": [str]}),
     "sweep": Maybe({"setting": str, "group": str}),
 }
-_EXPERIMENT = {
+SHAPE = {
     "format": int,
     "name": str,
     "stages": [_STAGE],
@@ -75,7 +75,7 @@ def load_experiment(folder: str | Path, *, title: str | None = None) -> Study:
     root = Path(folder)
     path = root / EXPERIMENT
     table = read_json(path)
-    match(table, _EXPERIMENT, "", path)
+    match(table, SHAPE, "", path)
     if table["format"] != FORMAT:
         raise UserError(f"{path}: has format {table['format']}, this version reads {FORMAT}")
     stages = [stage for stage in table["stages"] if stage.get("run")]
@@ -106,7 +106,7 @@ def load_experiment(folder: str | Path, *, title: str | None = None) -> Study:
     )
 
 
-def _run_folder(stage: Mapping[str, Any], root: Path, path: Path) -> Path:
+def run_folder(stage: Mapping[str, Any], root: Path, path: Path) -> Path:
     """A stage's folder, inside of the experiment's."""
     place = PurePosixPath(stage["run"])
     if place.is_absolute() or ".." in place.parts:
@@ -124,7 +124,7 @@ def _title(stage: Mapping[str, Any]) -> str:
 
 
 def _trained(stage: Mapping[str, Any], root: Path, path: Path) -> Model:
-    run = finetune.load_finetune(_run_folder(stage, root, path))
+    run = finetune.load_finetune(run_folder(stage, root, path))
     return Model(name=stage["name"], title=_title(stage), run=run, sweep=_sweep(stage, path))
 
 
@@ -133,7 +133,7 @@ def _maker(
 ) -> FinetuneRun | None:
     """The training of this experiment that made what is scored as the base, if one did."""
     scored = [s for s in stages if s["kind"] == load.KIND and (s.get("model") or BASE) == BASE]
-    found = [read_manifest(_run_folder(stage, root, path)) for stage in scored]
+    found = [read_manifest(run_folder(stage, root, path)) for stage in scored]
     made = {source and source[0] for source in map(finetune.finetuned_from, found)}
     if len(made) != 1:  # no run of this experiment made it; what scored another model is refused
         return None
@@ -157,7 +157,7 @@ def _scored(
     if name not in models:
         raise unknown(f"model of stage {stage['name']} in {path}", name, models)
     model = models[name]
-    run = load.load_run(_run_folder(stage, root, path))
+    run = load.load_run(run_folder(stage, root, path))
     _check_model(stage, model, run, path)
     return Scored(model=model, run=run, title=_title(stage), dose=_dose(stage, path))
 
