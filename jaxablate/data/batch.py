@@ -7,15 +7,19 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from jaxablate.core.errors import UserError
-from jaxablate.core.slots import Role, Slots
+from jaxablate.core.slots import Role, Slots, part_numbers
 
 
 class Example(NamedTuple):
-    """Token ids of a prompt and its response; the first `prompt_length` are the prompt's."""
+    """Token ids of a prompt and its response; the first `prompt_length` are the prompt's.
+
+    `part_starts` are the tokens of the prompt at which its part 2, 3, ... begins, ascending.
+    """
 
     id: str
     tokens: Int[np.ndarray, " T"]
     prompt_length: int
+    part_starts: tuple[int, ...] = ()
 
 
 class Batch(NamedTuple):
@@ -39,8 +43,8 @@ class Batch(NamedTuple):
 def collate(rows: Sequence[Sequence[Example]], width: int, *, pad_id: int = 0) -> Batch:
     """The batch whose row b holds the examples `rows[b]`, one after the other.
 
-    Each example is a segment (1, 2, ...) with positions from 0; its prompt is part 1. A row
-    without examples is all padding.
+    Each example is a segment (1, 2, ...) with positions from 0; the parts of its prompt are
+    numbered from 1. A row without examples is all padding.
 
     >>> cat = Example("a", np.array([5, 6, 7], np.int32), 2)
     >>> batch = collate([[cat, cat]], 8)
@@ -66,7 +70,8 @@ def collate(rows: Sequence[Sequence[Example]], width: int, *, pad_id: int = 0) -
             slots.position[row, start:end] = np.arange(end - start)
             slots.role[row, start:border] = Role.PROMPT
             slots.role[row, border:end] = Role.RESPONSE
-            slots.part[row, start:border] = 1
+            parts = part_numbers(example.prompt_length, example.part_starts)
+            slots.part[row, start:border] = parts
             start = end
     return Batch(tokens, slots, targets, loss_mask)
 

@@ -149,9 +149,11 @@ def permutation(seed: int, stream: int, count: int) -> Int[np.ndarray, " N"]:
 
 
 def examples_digest(examples: Sequence[Example]) -> str:
-    """Names the examples' tokens and prompt lengths, in order."""
+    """Names the examples' tokens, prompt lengths and parts, in order."""
     content = hashlib.sha256()
     for example in examples:
-        sizes = np.array([example.prompt_length, len(example.tokens)], "<i4")
+        # Parts are marked by their sign; a prompt of one part is named as it always was.
+        parts = [-start for start in example.part_starts]
+        sizes = np.array([example.prompt_length, len(example.tokens), *parts], "<i4")
         content.update(sizes.tobytes() + example.tokens.astype("<i4").tobytes())
     return content.hexdigest()

@@ -1,6 +1,7 @@
 """Benchmark rows from local files or the hub, checked against a schema, with a digest.
 
 Local layout: `<folder>/<task>/<split>.jsonl[.gz]` (or .json, .parquet), field names as on the hub.
+Rows of an instrument are made by rule; they lie nowhere.
 """
 
 import gzip
@@ -14,6 +15,7 @@ from typing import Any
 
 from jaxablate.core.errors import UserError, unknown
 from jaxablate.core.files import digest
+from jaxablate.data import synthetic
 from jaxablate.data.hub import library, one_line
 
 Row = dict[str, Any]
@@ -26,7 +28,8 @@ class Source:
     """Where a benchmark lives, under which licence, and what a row of it must have.
 
     `fields` says the kind of each field: "text", "integer", "label" (text or integer), "texts"
-    (a list of them), "choices" (the ARC table of texts and labels).
+    (a list of them), "offsets" (rising integers, or none), "choices" (the ARC table of texts and
+    labels). With `made` the rows are made by rule and `hub` is empty.
     """
 
     hub: str
@@ -34,8 +37,17 @@ class Source:
     licence: str
     home: str
     fields: Mapping[str, str]
+    made: bool = False
 
 
+_INSTRUMENT = Source(
+    hub="",
+    config=None,
+    licence="Apache-2.0",
+    home="jaxablate",
+    fields={"prompt": "text", "parts": "offsets", "choices": "texts", "label": "integer"},
+    made=True,
+)
 _ARC = {"question": "text", "choices": "choices", "answerKey": "label"}
 SOURCES: dict[str, Source] = {
     "hellaswag": Source(
@@ -79,7 +91,9 @@ SOURCES: dict[str, Source] = {
         home="https://github.com/allenai/winogrande",
         fields={"sentence": "text", "option1": "text", "option2": "text", "answer": "label"},
     ),
+    **dict.fromkeys(synthetic.instrument_names(), _INSTRUMENT),
 }
+MADE = "made by jaxablate"
 
 
 @dataclass(frozen=True)
@@ -108,12 +122,16 @@ def licences() -> list[dict[str, str]]:
     return [
         {
             "data set": name,
-            "hub": entry.hub + (f" ({entry.config})" if entry.config else ""),
+            "hub": MADE if entry.made else entry.hub + _in_brackets(entry.config),
             "licence": entry.licence,
             "home": entry.home,
         }
         for name, entry in SOURCES.items()
     ]
+
+
+def _in_brackets(config: str | None) -> str:
+    return f" ({config})" if config else ""
 
 
 def load_rows(
@@ -130,7 +148,7 @@ def load_rows(
     Args:
         name: entry of `SOURCES`.
         split: such as "validation".
-        folder: local data; None asks the hub, through `datasets`.
+        folder: local data; None asks the hub, through `datasets`. Rows that are made need neither.
         limit: how many rows; 0 takes all.
         subset: "head" takes the first ones, "random" a seeded choice, in the split's order.
         seed: of the random choice.
@@ -139,7 +157,10 @@ def load_rows(
         UserError: for a missing file, a broken line, a row that lacks a field.
     """
     entry = source(name)
-    if folder is None:
+    if entry.made:
+        made = synthetic.rows(name, split)
+        origin, numbered = MADE, ((f"{name}: row {i}", row) for i, row in enumerate(made))
+    elif folder is None:
         origin, numbered = f"hub:{entry.hub}", _hub_rows(entry, split)
     else:
         path = find_file(Path(folder), name, split)
@@ -262,6 +283,10 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and len(value) > 1 and all(map(_is_text, value))
 
 
+def _is_offsets(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_integer, value)) and value == sorted(value)
+
+
 def _is_choices(value: Any) -> bool:
     return (
         isinstance(value, dict)
@@ -276,6 +301,7 @@ _KINDS = {
     "integer": _is_integer,
     "label": _is_label,
     "texts": _is_texts,
+    "offsets": _is_offsets,
     "choices": _is_choices,
 }
 _WORDS = {
@@ -283,5 +309,6 @@ _WORDS = {
     "integer": "an integer",
     "label": "a non-empty text or an integer",
     "texts": "a list of two or more texts",
+    "offsets": "a list of rising integers",
     "choices": "a table of 'text' and 'label', two or more, equally long",
 }

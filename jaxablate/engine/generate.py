@@ -94,19 +94,20 @@ def decode_logprobs(
     prompt_lengths: Sequence[int],
     mask: Mask,
     *,
+    part_starts: Sequence[Sequence[int]] | None = None,
     policy: str = DEFAULT_WINDOW_POLICY,
 ) -> np.ndarray:
     """Log-probability of each given continuation token as decoding would see it, float32 [B, R].
 
     Row b of `tokens` is its prompt, padded on the right to the longest prompt, then R continuation
     tokens: the prompt is prefilled under the mask, the continuation fed one token at a time.
+    `part_starts[b]` are the tokens of prompt b at which its part 2, 3, ... begins.
     """
     lengths = np.asarray(prompt_lengths, np.int32)
     width = int(lengths.max())
     forced = tokens[:, width:]
-    read = prefill(
-        lm, tokens[:, :width], rows(lengths, width), mask, room=forced.shape[1], policy=policy
-    )
+    slots = rows(lengths, width, part_starts=part_starts)
+    read = prefill(lm, tokens[:, :width], slots, mask, room=forced.shape[1], policy=policy)
     last = read.hidden[jnp.arange(len(lengths)), jnp.asarray(lengths - 1)]
     structure = MaskStructure.of(mask, lm.config, policy)
     with lm.precision():

@@ -1,7 +1,7 @@
 """The leak guard in front of scoring: may any answer see itself, by the mask alone?
 
-A mask is a rule over pairs of slot facts, so the verdict depends on a pair's lengths only; every
-distinct (prompt length, continuation length) is decided once.
+A mask is a rule over pairs of slot facts, so the verdict depends on a pair's lengths and on where
+the parts of its prompt begin only; every distinct shape is decided once.
 """
 
 from collections.abc import Sequence
@@ -31,16 +31,30 @@ class LeakVerdict(NamedTuple):
         return {"leaky": self.leaky, "sentence": self.sentence, "path": path}
 
 
-def pair_shapes(questions: Sequence[Question]) -> np.ndarray:
-    """Distinct (prompt length, continuation length), int [U, 2], ascending."""
-    shapes = {(len(q.prompt), len(c)) for q in questions for c in q.continuations}
-    return np.asarray(sorted(shapes), np.int32)
+class PairShape(NamedTuple):
+    """All that a mask may know of a prompt with one continuation."""
+
+    prompt: int
+    continuation: int
+    part_starts: tuple[int, ...] = ()
+
+    @property
+    def length(self) -> int:
+        """Tokens of both."""
+        return self.prompt + self.continuation
 
 
-def pair_slots(shapes: np.ndarray) -> Slots:
+def pair_shapes(questions: Sequence[Question]) -> list[PairShape]:
+    """The distinct shapes, in ascending order."""
+    pairs = {(len(q.prompt), len(c), q.part_starts) for q in questions for c in q.continuations}
+    return [PairShape(*pair) for pair in sorted(pairs)]
+
+
+def pair_slots(shapes: Sequence[PairShape]) -> Slots:
     """A right-padded row for each shape: the prompt, then the whole continuation."""
-    lengths = shapes.sum(axis=1)
-    return rows(lengths, int(lengths.max()), shapes[:, 0])
+    lengths = [shape.length for shape in shapes]
+    starts = [shape.part_starts for shape in shapes]
+    return rows(lengths, max(lengths), [shape.prompt for shape in shapes], starts)
 
 
 def check_pairs(
@@ -52,7 +66,7 @@ def check_pairs(
         LeakError: when an answer can see itself and `allow_leaky` is off.
     """
     shapes = pair_shapes(questions)
-    size = max(1, SLOTS_AT_ONCE // int(shapes.sum(axis=1).max()))
+    size = max(1, SLOTS_AT_ONCE // max(shape.length for shape in shapes))
     for start in range(0, len(shapes), size):
         part = shapes[start : start + size]
         report = leak_report(masks, pair_slots(part), _targets(part), num_heads=num_heads)
@@ -64,9 +78,10 @@ def check_pairs(
     return LeakVerdict(False, sentence, None)
 
 
-def _targets(shapes: np.ndarray) -> np.ndarray:
+def _targets(shapes: Sequence[PairShape]) -> np.ndarray:
     """Slot whose token each position predicts, where scored: the next one; -1 elsewhere."""
-    slot = np.arange(int(shapes.sum(axis=1).max()), dtype=np.int32)[None]
-    prompt, total = shapes[:, :1], shapes.sum(axis=1, keepdims=True)
+    slot = np.arange(max(shape.length for shape in shapes), dtype=np.int32)[None]
+    prompt = np.array([[shape.prompt] for shape in shapes])
+    total = np.array([[shape.length] for shape in shapes])
     scored = (slot >= prompt - 1) & (slot < total - 1)
     return np.where(scored, slot + 1, -1).astype(np.int32)

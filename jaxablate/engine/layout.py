@@ -10,15 +10,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from jaxablate.core.slots import Role, Slots
+from jaxablate.core.slots import Role, Slots, part_numbers
 
 
 @dataclass(frozen=True)
 class Question:
-    """One prompt with the continuations to be scored after it, as token ids."""
+    """One prompt with the continuations to be scored after it, as token ids.
+
+    `part_starts` are the tokens of the prompt at which its part 2, 3, ... begins, ascending.
+    """
 
     prompt: tuple[int, ...]
     continuations: tuple[tuple[int, ...], ...]
+    part_starts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,7 @@ def _put_block(
 ) -> None:
     size = len(question.prompt)
     _put_run(arrays, row, start, question.prompt, (0, segment, Role.PROMPT, 1, 0))
+    arrays.slots.part[row, start : start + size] = part_numbers(size, question.part_starts)
     last_of_prompt = row * arrays.tokens.shape[1] + start + size - 1
     at = start + size
     for branch, choice in enumerate(block.choices, start=1):

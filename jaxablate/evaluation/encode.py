@@ -11,7 +11,7 @@ Whenever a context's tokens are not how the whole text begins, the pair counts a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxablate.core.errors import UserError, unknown
 from jaxablate.core.files import digest
@@ -65,12 +65,17 @@ class EncodeRule:
 
 @dataclass(frozen=True)
 class Pair:
-    """One (context, continuation) as ids. `mismatch`: a token spans the border of the texts."""
+    """One (context, continuation) as ids.
+
+    `mismatch`: a token spans the border of the texts. `part_starts`: tokens of the prompt at which
+    its part 2, 3, ... begins.
+    """
 
     prompt: Ids
     continuation: Ids
     mismatch: bool
     truncated: bool = False
+    part_starts: Ids = ()
 
 
 @dataclass(frozen=True)
@@ -115,9 +120,14 @@ def encode_items(
     places, digests, counted = [], [], []
     for item in items:
         own = [next(pairs) for _ in item.continuations]
+        if item.parts:
+            own = [
+                _with_parts(pair, context, item.parts, tokenizer, rule)
+                for pair, context in zip(own, item.contexts, strict=True)
+            ]
         _check_length(own, item, rule.max_length)
         places.append(_group(own, questions, first_question))
-        digests.append(digest([[pair.prompt, pair.continuation] for pair in own]))
+        digests.append(digest([_content(pair) for pair in own]))
         counted += own
     return Encoded(
         items=tuple(items),
@@ -203,6 +213,25 @@ def truncate(prompt: Ids, continuation: Ids, max_length: int) -> Ids:
     return prompt[max(len(prompt) - keep, 0) :]
 
 
+def _with_parts(
+    pair: Pair, context: str, parts: Ids, tokenizer: Tokenizer, rule: EncodeRule
+) -> Pair:
+    """The pair with its parts' first tokens; a token across the border is the later part's.
+
+    They are counted from the end of the prompt, where a BOS or a cut changes nothing.
+    """
+    kept = context.rstrip() if rule.variant == "standard" else context
+    _, offsets = tokenizer.encode_offsets(kept)
+    shift = len(pair.prompt) - len(offsets)
+    starts = (max(first_token_past(offsets, part) + shift, 0) for part in parts)
+    return replace(pair, part_starts=tuple(starts))
+
+
+def _content(pair: Pair) -> list[Ids]:
+    """What names a pair; a prompt of one part is named by its ids alone."""
+    return [pair.prompt, pair.continuation, *([pair.part_starts] if pair.part_starts else [])]
+
+
 def _check_length(pairs: Sequence[Pair], item: Item, max_length: int) -> None:
     longest = max(len(pair.continuation) for pair in pairs)
     if longest > max_length:
@@ -226,5 +255,8 @@ def _group(
         members.append(pair.continuation)
     first = first_question + len(questions)
     index = {prompt: first + i for i, prompt in enumerate(by_prompt)}
-    questions += [Question(prompt, tuple(members)) for prompt, members in by_prompt.items()]
+    starts = {pair.prompt: pair.part_starts for pair in pairs}
+    questions += [
+        Question(prompt, tuple(members), starts[prompt]) for prompt, members in by_prompt.items()
+    ]
     return tuple(spot and Place(index[spot[0]], spot[1]) for spot in spots)

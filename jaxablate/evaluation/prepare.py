@@ -95,9 +95,10 @@ def _check_boundaries(config: EvalConfig, name: str, encoded: Encoded) -> None:
 
 def _facts(name: str, config: EvalConfig, rows: Rows) -> dict[str, Any]:
     about = source(name)
+    bundled = config.data in BUNDLED and not about.made
     ours = config.data == "samples"
     return {
-        "origin": f"bundled {config.data}" if config.data in BUNDLED else rows.origin,
+        "origin": f"bundled {config.data}" if bundled else rows.origin,
         "licence": "Apache-2.0" if ours else about.licence,
         "home": "jaxablate" if ours else about.home,
         "digest": rows.digest,

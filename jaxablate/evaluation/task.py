@@ -11,7 +11,7 @@ To add a task: a file in `evaluation/tasks/` that registers a `Task`, and its en
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from jaxablate.core.errors import UserError, unknown
@@ -26,19 +26,21 @@ class Rendered:
     """Texts of one row. Choice c is scored as `continuations[c]` after `contexts[c]`.
 
     `answers` are what the length normalisations measure: continuations without the delimiter.
+    `parts` are the characters of every context at which its part 2, 3, ... begins.
     """
 
     contexts: tuple[str, ...]
     continuations: tuple[str, ...]
     answers: tuple[str, ...]
     label: int
+    parts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Item(Rendered):
     """A rendered row with its name, `<split>/<row>`."""
 
-    id: str
+    id: str = field(kw_only=True)
 
     @property
     def chance(self) -> float:
@@ -60,11 +62,17 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A benchmark and its wordings; `version` goes up when any rendering changes."""
+    """A benchmark and its wordings; `version` goes up when any rendering changes.
+
+    `instrument`: made by rule to tell masks apart, and in no mean over benchmarks. `canary`: an
+    instrument without an answer that could be known; a score above chance is a leak.
+    """
 
     data: str
     version: int
     variants: Mapping[str, Variant]
+    instrument: bool = False
+    canary: bool = False
 
     def variant(self, name: str) -> Variant:
         """The wording called `name`; raises `UserError` that lists them."""

@@ -252,6 +252,27 @@ class ToPart(_FactAtom):
         return f"to_part({self.part})"
 
 
+@atom("from_part")
+@dataclass(frozen=True)
+class FromPart(_FactAtom):
+    """The query belongs to part `part`."""
+
+    part: int
+
+    def __post_init__(self):
+        whole_number("from_part", self.part, least=1)
+
+    def allows(self, query: Slots, key: Slots) -> Any:
+        return query.part == self.part
+
+    @classmethod
+    def parse(cls, part: str) -> "FromPart":
+        return cls(whole_number("from_part", part, least=1))
+
+    def __str__(self) -> str:
+        return f"from_part({self.part})"
+
+
 @dataclass(frozen=True)
 class _Selection(Atom):
     """True at some places of the network, whatever the slots; `at` turns it into a constant."""

@@ -33,7 +33,10 @@ def decode_loss(
     tokens, prompts, lengths = _columns(short)
     lm = LanguageModel(step.decoder(state), prepare.config, mesh=prepare.mesh)
     policy = prepare.window_policy
-    found = decode_logprobs(lm, tokens, prompts.tolist(), prepare.mask, policy=policy)
+    starts = [example.part_starts for example in short]
+    found = decode_logprobs(
+        lm, tokens, prompts.tolist(), prepare.mask, part_starts=starts, policy=policy
+    )
     real = np.arange(found.shape[1])[None] < lengths[:, None]
     inputs = replace(prepare, microbatches=1)(_rows(short, prepare.num_shards))
     term = step.loss(state, inputs)

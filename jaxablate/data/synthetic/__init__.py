@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jaxablate.core.errors import UserError, unknown
-from jaxablate.data.documents import Document
+from jaxablate.data.document import Document
 from jaxablate.data.synthetic import (
     clubs,  # noqa: F401 (each registers itself)
     compress,  # noqa: F401

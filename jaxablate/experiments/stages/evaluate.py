@@ -16,7 +16,7 @@ from jaxablate.core.config import build, relevant
 from jaxablate.core.errors import UserError
 from jaxablate.core.files import read_json
 from jaxablate.core.settings import Settings, merge
-from jaxablate.data.sources import find_file
+from jaxablate.data.sources import find_file, source
 from jaxablate.evaluation.config import EvalConfig
 from jaxablate.evaluation.task import find_task
 from jaxablate.experiments.dose import Dose
@@ -146,12 +146,14 @@ def _of_value(stage: Stage, maker: Job | None) -> dict[str, str]:
 
 def _check_data(config: EvalConfig) -> None:
     folder = config.data_folder
+    names = [find_task(name).data for name in config.tasks]
+    stored = [name for name in names if not source(name).made]
     if folder is None:
-        if importlib.util.find_spec("datasets") is None:
+        if stored and importlib.util.find_spec("datasets") is None:
             raise UserError("data 'hub' needs the extra 'data' (pip install jaxablate[data])")
         return
-    for name in config.tasks:
-        find_file(folder, find_task(name).data, config.split)
+    for name in stored:
+        find_file(folder, name, config.split)
 
 
 def _read_dose(stage: Stage) -> Dose | None:
