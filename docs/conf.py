@@ -22,6 +22,7 @@ nitpicky = True
 # Markdown
 myst_enable_extensions = ["attrs_inline", "colon_fence"]
 myst_heading_anchors = 3
+highlight_language = "text"  # of blocks without a language
 
 # Notebooks run at build; outputs are kept beside the site, by the content of the cells.
 nb_execution_mode = "cache"

@@ -43,9 +43,16 @@ def _always_read(app: Any, env: Any, added: set, changed: set, removed: set) -> 
     return [name for name, path in written.items() if MARKER.search(path.read_text())]
 
 
+def _short_types(app: Any, what: str, name: str, obj: Any, *rest: Any) -> tuple[Any, Any]:
+    """`Float[Array, ...]` in signatures, wherever jax keeps its array type."""
+    _, signature, returned = rest
+    return tuple(text and text.replace("jaxlib._jax.", "") for text in (signature, returned))
+
+
 def setup(app: Any) -> dict[str, Any]:
     """What Sphinx calls."""
     app.connect("source-read", _expand_source)
     app.connect("env-get-outdated", _always_read)
+    app.connect("autodoc-process-signature", _short_types)
     app.connect("build-finished", results.copy)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -12,8 +12,14 @@ _LINK = re.compile(r"\]\((?!https?:|#)([^)]+)\)")
 def markdown() -> str:
     """The page without its heading; links and pictures lead to the copies."""
     _, _, text = (ROOT / "README.md").read_text().partition("\n")
-    pages = _LINK.sub(r"](\1){.external}", text)
+    pages = _LINK.sub(lambda found: f"]({_best(found[1])}){{.external}}", text)
     return re.sub(r"!\[([^]]*)\]\(([^)]+)\)\{\.external\}", r"![\1](../../results/\2)", pages)
+
+
+def _best(target: str) -> str:
+    """The page of a report in place of its Markdown twin, which a browser shows as text."""
+    page = target.removesuffix(".md") + ".html"
+    return page if target.endswith(".md") and (ROOT / page).exists() else target
 
 
 def copy(app: Any, error: Exception | None) -> None:

@@ -29,7 +29,7 @@ def _source(name: str, entry: Source) -> tuple[str, ...]:
         f"[{name}](#task-{name})",
         "made by rule" if entry.made else hub,
         entry.licence,
-        f"<{entry.home}>" if entry.home.startswith("https://") else entry.home,
+        f"[home]({entry.home})" if entry.home.startswith("https://") else entry.home,
         chance(find_task(name)),
     )
 
