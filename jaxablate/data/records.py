@@ -26,7 +26,8 @@ class Record(NamedTuple):
     """One instruction with its answer; `id` is "<split>:<row>".
 
     `earlier` holds the turns of a conversation before the instruction. They are part of the
-    prompt, the assistant's among them.
+    prompt, the assistant's among them. `parts` are the characters of the instruction at which its
+    part 2, 3, ... begins; only the format "raw" keeps them.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Record(NamedTuple):
     input: str
     output: str
     earlier: tuple[Message, ...] = ()
+    parts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Records:
             "cut_after_last_answer": self.cut,
             "records": len(self.rows),
             "ids": digest(self.ids),
-            "digest": digest([list(record) for record in self.rows]),
+            "digest": digest([_content(record) for record in self.rows]),
         }
 
 
@@ -117,6 +119,12 @@ def reasons(dropped: Mapping[str, int]) -> str:
     'empty instruction (1), empty output (2)'
     """
     return ", ".join(f"{why} ({count})" for why, count in sorted(dropped.items())) or "nothing"
+
+
+def _content(record: Record) -> list[Any]:
+    """What names a record; an instruction of one part is named by its texts alone."""
+    *texts, parts = record
+    return [*texts, parts] if parts else texts
 
 
 class _NoRecord(Exception):

@@ -13,7 +13,7 @@ import numpy as np
 from jaxablate.core.errors import UserError
 from jaxablate.data.batch import Example
 from jaxablate.data.records import Record, reasons
-from jaxablate.data.tokenizer import Tokenizer
+from jaxablate.data.tokenizer import Tokenizer, first_token_past
 
 
 class Unfit(UserError):
@@ -38,6 +38,16 @@ def plain(record: Record) -> tuple[str, str]:
             "say; use format 'chat'"
         )
     return plain_headings(record), record.output
+
+
+def raw(record: Record) -> tuple[str, str]:
+    """Instruction and output as they are, with nothing around or between them."""
+    if record.earlier or record.input:
+        raise UserError(
+            f"record {record.id} has an input or earlier turns, for which format 'raw' has no "
+            "place; use format 'plain' or 'chat'"
+        )
+    return record.instruction, record.output
 
 
 @dataclass(frozen=True)
@@ -82,6 +92,7 @@ def encode(
     prompts = tokenizer.encode_batch([before for before, _ in texts], add_bos=add_bos)
     responses = tokenizer.encode_batch([after for _, after in texts])
     examples, truncated = [], []
+    parts = _part_starts(records, tokenizer) if render is raw else {}
     for name, before, after in zip(names, prompts, responses, strict=True):
         ids = [*before, *after, end]
         if len(before) >= max_length:
@@ -90,7 +101,7 @@ def encode(
         if len(ids) > max_length:
             truncated.append(name)
         tokens = np.asarray(ids[:max_length], np.int32)
-        examples.append(Example(name, tokens, len(before)))
+        examples.append(Example(name, tokens, len(before), _shifted(parts.get(name, ()), add_bos)))
     if not examples:
         raise UserError(f"no example is left of {len(records)} records: {reasons(dropped)}")
     return Encoded(tuple(examples), tuple(truncated), dict(dropped))
@@ -111,6 +122,20 @@ def _rendered(
         names.append(record.id)
         texts.append(pair)
     return names, texts
+
+
+def _part_starts(records: Sequence[Record], tokenizer: Tokenizer) -> dict[str, tuple[int, ...]]:
+    """By id, the tokens at which the further parts of an instruction begin; no BOS is counted."""
+    several = [record for record in records if record.parts]
+    encoded = tokenizer.encode_offsets_batch([record.instruction for record in several])
+    return {
+        record.id: tuple(first_token_past(offsets, part) for part in record.parts)
+        for record, (_, offsets) in zip(several, encoded, strict=True)
+    }
+
+
+def _shifted(starts: tuple[int, ...], add_bos: bool) -> tuple[int, ...]:
+    return tuple(start + add_bos for start in starts)
 
 
 def _eos_id(tokenizer: Tokenizer) -> int:

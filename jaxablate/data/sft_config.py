@@ -9,16 +9,17 @@ from jaxablate.data.batch import Example
 from jaxablate.data.chat import ChatTemplate
 from jaxablate.data.duplicates import near_duplicates
 from jaxablate.data.hub import check_name, library
+from jaxablate.data.instruments import check_instrument, instrument_splits
 from jaxablate.data.pipeline import examples_digest
 from jaxablate.data.records import Records
-from jaxablate.data.sft import Encoded, encode, plain
+from jaxablate.data.sft import Encoded, encode, plain, raw
 from jaxablate.data.sources import find_file
 from jaxablate.data.splits import load_splits
 from jaxablate.data.tokenizer import Tokenizer
 
 SAMPLES = Path(__file__).parent / "samples"
-HUB, BUNDLED = "hub", "samples"
-FORMATS = ("plain", "chat")
+HUB, BUNDLED, INSTRUMENTS = "hub", "samples", "instruments"
+FORMATS = ("plain", "chat", "raw")
 # As the cards of the sets say; others are not known.
 LICENCES = {
     "samples/instructions": "Apache-2.0",
@@ -32,13 +33,15 @@ class DataConfig:
     """Which records, how they are written as text, and how they become rows.
 
     Attributes:
-        folder: "hub", "samples" (a small bundled set) or a folder with
-            `<name>/<split>.jsonl[.gz]` (or .json, .parquet).
+        folder: "hub", "samples" (a small bundled set), "instruments" (exercises made by rule) or a
+            folder with `<name>/<split>.jsonl[.gz]` (or .json, .parquet).
         name: of the data set: "owner/name" or "owner/name:config" on the hub, "instructions"
-            among the samples, or the subfolder.
-        format: "plain" headings, or "chat", the checkpoint's own chat template.
-        train_records: how many to train on, a seeded choice; 0 is all.
-        eval_records: how many are held out for the loss, a seeded choice; 0 is all.
+            among the samples, the task among the instruments, or the subfolder.
+        format: "plain" headings, "chat", the checkpoint's own chat template, or "raw", prompt and
+            response as they are. Instruments need "raw".
+        train_records: how many to train on, a seeded choice; 0 is all, or 20 000 of an instrument.
+        eval_records: how many are held out for the loss, a seeded choice; 0 is all, or 500 of an
+            instrument. Those of an instrument are the first rows of its task.
         max_length: tokens of a row. A longer example is cut from the right.
         packed: several examples share a row; otherwise each has one of its own.
         seed: of the choices and of the split, not of the order.
@@ -47,7 +50,7 @@ class DataConfig:
 
     folder: str = HUB
     name: str = "yahma/alpaca-cleaned"
-    format: Literal["plain", "chat"] = "plain"
+    format: Literal["plain", "chat", "raw"] = "plain"
     train_records: int = 0
     eval_records: int = 0
     max_length: int = 1024
@@ -64,6 +67,10 @@ class DataConfig:
                 raise UserError(f"data.{name} must be >= {bound}, got {getattr(self, name)}")
         if not self.folder or not self.name:
             raise UserError(f"data needs folder and name, got {self.folder!r} and {self.name!r}")
+        if self.folder == INSTRUMENTS:
+            check_instrument(self.name)
+            if self.format != "raw":
+                raise UserError(f"data of instruments need format 'raw', got {self.format!r}")
         if self.folder == HUB:
             check_name(self.name)
         elif self.revision:
@@ -82,6 +89,8 @@ class DataConfig:
     @property
     def licence(self) -> str | None:
         """The set's licence, where it is known."""
+        if self.folder == INSTRUMENTS:
+            return "Apache-2.0"
         return LICENCES.get(f"{self.folder}/{self.name.partition(':')[0]}")
 
 
@@ -109,6 +118,8 @@ class SftData:
 
 def check_data(config: DataConfig) -> None:
     """Raises `UserError` if the data cannot be there; reads nothing and asks no network."""
+    if config.folder == INSTRUMENTS:
+        return
     if config.path is None:
         library()
         return
@@ -127,15 +138,8 @@ def load_examples(config: DataConfig, tokenizer: Tokenizer) -> SftData:
             template, a tokenizer without EOS.
     """
     check_data(config)
-    render = plain if config.format == "plain" else ChatTemplate.load(tokenizer.folder).render
-    train, held_out = load_splits(
-        config.path,
-        config.name,
-        seed=config.seed,
-        train_limit=config.train_records,
-        eval_limit=config.eval_records,
-        revision=config.revision,
-    )
+    render = _RENDERS.get(config.format) or ChatTemplate.load(tokenizer.folder).render
+    train, held_out = _splits(config)
     sides = [
         encode(records.rows, tokenizer, max_length=config.max_length, render=render)
         for records in (train, held_out)
@@ -150,6 +154,18 @@ def load_examples(config: DataConfig, tokenizer: Tokenizer) -> SftData:
         "near_duplicates": near_duplicates(train.rows, held_out.rows),
     }
     return SftData(sides[0].examples, sides[1].examples, facts)
+
+
+_RENDERS = {"plain": plain, "raw": raw}
+
+
+def _splits(config: DataConfig) -> tuple[Records, Records]:
+    limits = {"train_limit": config.train_records, "eval_limit": config.eval_records}
+    if config.folder == INSTRUMENTS:
+        return instrument_splits(config.name, seed=config.seed, **limits)
+    return load_splits(
+        config.path, config.name, seed=config.seed, revision=config.revision, **limits
+    )
 
 
 def _about(records: Records, encoded: Encoded) -> dict[str, Any]:

@@ -74,10 +74,10 @@ INSTRUMENTS: Registry[Instrument] = Registry("instrument")
 LESSONS: Registry[Callable[[Draw], Lesson]] = Registry("kind of synthetic documents")
 
 
-def make_row(name: str, split: str, index: int) -> Made:
+def make_row(name: str, split: str, index: int, *, seed: int = 0) -> Made:
     """Question `index` of a split: the first draw whose content belongs to that split."""
     instrument, wanted = INSTRUMENTS.get(name), split == "validation"
-    stream = f"{instrument.stream or name}/{split}/{index}"
+    stream = f"{instrument.stream or name}/{split}{seed or ''}/{index}"
     for attempt in range(_TRIES):
         made = instrument.make(Draw(f"{stream}/{attempt}"))
         if is_validation(made.content) == wanted:
