@@ -39,6 +39,11 @@ def experiment_markdown(view: Overview) -> str:
     return _environment(markdown=True).get_template("experiment.md.jinja").render(view=view)
 
 
+def card_markdown(card: Any) -> str:
+    """A model card, from a `reports.card.Card`."""
+    return _environment(markdown=True).get_template("card.md.jinja").render(card=card)
+
+
 def write_pages(name: Path, page: str, text: str) -> tuple[Path, Path]:
     """Write `name`.html and `name`.md; returns their paths."""
     paths = name.with_name(f"{name.name}.html"), name.with_name(f"{name.name}.md")
