@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxablate.evaluation.encode import Encoded
 from jaxablate.evaluation.mcq import MEASURES
+from jaxablate.evaluation.task import Task
 from jaxablate.runs import statistics
 
 Record = dict[str, Any]
@@ -98,8 +99,23 @@ def encoding_counts(encoded: Encoded) -> dict[str, int]:
     }
 
 
+def kind(task: Task) -> dict[str, bool]:
+    """What sets a task apart from a benchmark; nothing for a benchmark."""
+    return {name: True for name in ("instrument", "canary") if getattr(task, name)}
+
+
+def counted(tasks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The results that a mean over tasks is of: the benchmarks, else the instruments.
+
+    A canary, to which there is no answer, is never among them unless it stands alone.
+    """
+    plain = [task for task in tasks if not task.get("instrument")]
+    return plain or [task for task in tasks if not task.get("canary")] or list(tasks)
+
+
 def macro_result(tasks: Sequence[dict[str, Any]], *, samples: int, seed: int) -> dict[str, Any]:
-    """Plain means over tasks, by each measure and by each task's primary one."""
+    """Plain means over the tasks that count, by each measure and by each task's primary one."""
+    tasks = counted(tasks)
     results = {
         name: _macro([task["measures"][name] for task in tasks], tasks, samples, seed)
         for name in MEASURES

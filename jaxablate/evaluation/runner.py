@@ -22,6 +22,7 @@ from jaxablate.evaluation.mcq import record
 from jaxablate.evaluation.prepare import PreparedTask, prepare
 from jaxablate.evaluation.progress import Progress, progress_for
 from jaxablate.evaluation.scoring import Part, Scores, plan_part, score_part
+from jaxablate.evaluation.task import find_task
 from jaxablate.masks.algebra import Mask
 from jaxablate.runs.folder import METRICS, RunFolder, clean
 
@@ -219,9 +220,10 @@ def _mask_result(
             seed=seed,
         )
         counts = metrics.encoding_counts(task.encoded)
-        about = {"task": task.name, "version": task.version, "skipped_rows": task.skipped}
+        apart = metrics.kind(find_task(task.name))
+        about = {"task": task.name, "version": task.version, **apart, "skipped_rows": task.skipped}
         results.append({**about, **found, **counts, "records": file})
-    accuracies = [result["accuracy"] for result in results]
+    accuracies = [result["accuracy"] for result in metrics.counted(results)]
     return {
         "name": part.name,
         "mask": str(part.mask),

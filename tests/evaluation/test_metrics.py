@@ -115,3 +115,29 @@ def test_bundled_samples_are_balanced_rows_of_every_task(name):
         labels = Counter(item.label for item in items)
         assert len(set(labels.values())) == 1
         assert len({(item.contexts, item.continuations) for item in items}) == 24
+
+
+def _result(name, right, **kinds):
+    records = [record(0, 0 if index < right else 1) for index in range(10)]
+    found = metrics.task_result(records, primary="acc", compat=False, samples=50, seed=0)
+    return {"task": name, **found, **kinds}
+
+
+def test_instruments_are_in_no_mean_over_benchmarks_and_a_canary_in_none_at_all():
+    piqa, recall = _result("piqa", 6), _result("recall", 10, instrument=True)
+    null = _result("null_mcq", 1, instrument=True, canary=True)
+
+    def macro(*tasks):
+        found = metrics.macro_result(tasks, samples=50, seed=0)
+        return found["primary"]["value"], found["acc"]["tasks"]
+
+    assert macro(recall, piqa, null) == (0.6, 1)
+    assert macro(recall, null) == (1.0, 1)
+    assert macro(null) == (0.1, 1)
+
+
+def test_every_task_says_whether_it_is_an_instrument():
+    apart = {name: metrics.kind(find_task(name)) for name in task_names()}
+    assert apart["piqa"] == {}
+    assert apart["recall_mcq"] == {"instrument": True}
+    assert apart["null_mcq"] == {"instrument": True, "canary": True}
