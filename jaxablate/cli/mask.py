@@ -45,7 +45,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the drawing, and write the picture when asked."""
-    from jaxablate.masks.draw import draw, draw_png
+    from jaxablate.masks.draw import draw
     from jaxablate.masks.parse import names, parse
 
     if args.list:
@@ -61,7 +61,9 @@ def run(args: argparse.Namespace) -> int:
     mask = parse(args.mask)
     drawing = draw(mask, args.layout, layer=args.layer, head=args.head)
     if args.png:
-        draw_png(mask, args.layout, args.png, layer=args.layer, head=args.head)
+        from jaxablate.masks.picture import mask_picture
+
+        mask_picture([mask], args.layout, layer=args.layer, head=args.head).savefig(args.png)
     print(f"{mask}\n\n{drawing}")
     if args.kernels:
         show_kernels(mask.at(args.layer, args.head), args.kernels)

@@ -29,14 +29,29 @@ def softmax_attention(
 ) -> Float[Array, "B T N H"]:
     """Attention with scores and softmax in float32; weights are cast to v's type, as in HF."""
     batch, length, heads, width = q_BTNH.shape
-    groups = heads // k_BSKH.shape[2]
-    q_BTKGH = q_BTNH.reshape(batch, length, k_BSKH.shape[2], groups, width)
+    weights = attention_weights(q_BTNH, k_BSKH, visible[:, None, None], scale=scale)  # B 1 1 T S
+    out = jnp.einsum("bkgts,bskh->btkgh", weights.astype(v_BSKH.dtype), v_BSKH)
+    return out.reshape(batch, length, heads, width).astype(q_BTNH.dtype)
+
+
+def attention_weights(
+    q_BTNH: Float[Array, "B T N H"],
+    k_BSKH: Float[Array, "B S K H"],
+    visible: Bool[Array, "... T S"],
+    *,
+    scale: float,
+) -> Float[Array, "B K G T S"]:
+    """How much each query attends to each key, in float32; query head n is [n // G, n % G].
+
+    `visible` is [B, K, G, T, S], or has ones for K and G where all heads see the same.
+    """
+    batch, length, heads, width = q_BTNH.shape
+    kv_heads = k_BSKH.shape[2]
+    q_BTKGH = q_BTNH.reshape(batch, length, kv_heads, heads // kv_heads, width)
     scores = jnp.einsum(
         "btkgh,bskh->bkgts", q_BTKGH, k_BSKH, preferred_element_type=jnp.float32
     ) * jnp.float32(scale)
-    weights = masked_softmax(scores, visible[:, None, None])  # B 1 1 T S
-    out = jnp.einsum("bkgts,bskh->btkgh", weights.astype(v_BSKH.dtype), v_BSKH)
-    return out.reshape(batch, length, heads, width).astype(q_BTNH.dtype)
+    return masked_softmax(scores, visible)
 
 
 def masked_softmax(scores: Float[Array, "..."], visible: Bool[Array, "..."]) -> Array:

@@ -1,4 +1,4 @@
-"""Drawings of masks, as text and as PNG, and slots from a compact text such as "P4 R3".
+"""Drawings of masks as text, and slots from a compact text such as "P4 R3".
 
 >>> print(draw("prefix_lm", "P2 R1; P1 R1"))
   PPRPR
@@ -10,10 +10,9 @@ R ...##
 """
 
 import re
-from pathlib import Path
-from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from jaxablate.core.errors import UserError
 from jaxablate.core.slots import Role, Slots
@@ -30,33 +29,27 @@ def draw(
     mask: Mask | str, layout: Slots | str, *, layer: int = 0, head: int = 0, row: int = 0
 ) -> str:
     """The mask on one row of slots: queries are lines, keys are columns, `#` is open."""
-    slots, table = _table(mask, layout, layer, head, row)
-    letters = "".join(_LETTER_OF[int(role)] for role in slots.role[0])
+    slots, table = open_cells(mask, layout, layer=layer, head=head, row=row)
+    letters = role_letters(slots)
     lines = ("".join("#" if cell else "." for cell in line) for line in table)
     return "\n".join(
         [f"  {letters}", *(f"{a} {line}" for a, line in zip(letters, lines, strict=True))]
     )
 
 
-def draw_png(
-    mask: Mask | str, layout: Slots | str, path: str | Path, *, layer: int = 0, head: int = 0
-) -> None:
-    """The same drawing as a PNG file."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def open_cells(
+    mask: Mask | str, layout: Slots | str, *, layer: int = 0, head: int = 0, row: int = 0
+) -> tuple[Slots, Bool[np.ndarray, "T T"]]:
+    """One row of slots and the table of it, [query, key]: True where the mask is open."""
+    mask = parse(mask) if isinstance(mask, str) else mask
+    slots = read_layout(layout) if isinstance(layout, str) else layout
+    slots = slots.map(lambda field: np.asarray(field)[row : row + 1])
+    return slots, mask.materialise(slots, slots, layer=layer, head=head)[0]
 
-    slots, table = _table(mask, layout, layer, head, 0)
-    letters = [_LETTER_OF[int(role)] for role in slots.role[0]]
-    size = max(2.0, 0.25 * len(letters))
-    figure = Figure(figsize=(size, size), layout="constrained")
-    axes = FigureCanvasAgg(figure).figure.add_subplot()
-    axes.imshow(table, cmap="Greys", vmin=0, vmax=1.4)
-    axes.set_xticks(range(len(letters)), letters)
-    axes.set_yticks(range(len(letters)), letters)
-    axes.xaxis.tick_top()
-    axes.set_xlabel("key")
-    axes.set_ylabel("query")
-    figure.savefig(path, dpi=100)
+
+def role_letters(slots: Slots) -> str:
+    """A letter for each slot of the first row, as in a layout's text."""
+    return "".join(_LETTER_OF[int(role)] for role in slots.role[0])
 
 
 def read_layout(text: str) -> Slots:
@@ -114,12 +107,3 @@ def _read_pieces(
                 slots.append((position, segment, int(role), part, branch))
                 position += 1
     return slots
-
-
-def _table(
-    mask: Mask | str, layout: Slots | str, layer: int, head: int, row: int
-) -> tuple[Slots, Any]:
-    mask = parse(mask) if isinstance(mask, str) else mask
-    slots = read_layout(layout) if isinstance(layout, str) else layout
-    slots = slots.map(lambda field: np.asarray(field)[row : row + 1])
-    return slots, mask.materialise(slots, slots, layer=layer, head=head)[0]

@@ -109,7 +109,7 @@ def leak_report(
     _check_targets(slots, targets)
     size = max(1, _SLOTS_AT_ONCE // max(1, targets.shape[1]))
     report = LeakReport(False, "nothing is supervised")
-    rules = [_join_heads(mask, layer, num_heads) for layer, mask in enumerate(masks)]
+    rules = [join_heads(mask, layer, num_heads) for layer, mask in enumerate(masks)]
     for begin in range(0, len(targets), size):
         rows = slice(begin, begin + size)
         part = slots.map(lambda field, rows=rows: np.asarray(field)[rows])
@@ -202,7 +202,7 @@ def _take_rows(found: RowIntervals, rows: np.ndarray) -> RowIntervals:
     return RowIntervals(query, found.start[kept], found.end[kept], (len(rows), width))
 
 
-def _join_heads(mask: Mask, layer: int, num_heads: int | None) -> Mask:
+def join_heads(mask: Mask, layer: int, num_heads: int | None) -> Mask:
     """The layer's mask with every key that at least one head sees."""
     edges = {0}
     for atom in mask.atoms():

@@ -116,16 +116,20 @@ def reaches(
 def _reaches_block(
     layers: Sequence[RowIntervals], query: Vector, target: Vector
 ) -> Bool[np.ndarray, " Q"]:
-    each = np.arange(len(query))
+    return reached_from(layers, query)[np.arange(len(query)), target]
+
+
+def reached_from(layers: Sequence[RowIntervals], query: Vector) -> Bool[np.ndarray, "Q T"]:
+    """Every slot that is reachable from each `query`; `layers` hold one row."""
     reached = np.zeros((len(query), layers[0].shape[1]), bool)
-    reached[each, query] = True
+    reached[np.arange(len(query)), query] = True
     for group in _grouped(layers):
         for _ in group:
             further = reached | seen_by(group[0], reached)
             if np.array_equal(further, reached):
                 break
             reached = further
-    return reached[each, target]
+    return reached
 
 
 def seen_by(rows: RowIntervals, slots: Bool[np.ndarray, "Q T"]) -> Bool[np.ndarray, "Q T"]:

@@ -4,7 +4,7 @@ import pytest
 
 from jaxablate.core.errors import UserError
 from jaxablate.masks import parse
-from jaxablate.masks.draw import draw, draw_png, read_layout
+from jaxablate.masks.draw import draw, read_layout
 
 
 def test_drawing_of_packed_examples_with_parts_gists_and_padding():
@@ -59,9 +59,3 @@ def test_branches_continue_the_trunk():
 def test_bad_layouts_are_refused(text):
     with pytest.raises(UserError, match="layout"):
         read_layout(text)
-
-
-def test_png_is_written(tmp_path):
-    pytest.importorskip("matplotlib")
-    draw_png("prefix_lm", "P4 R3", tmp_path / "mask.png")
-    assert (tmp_path / "mask.png").read_bytes().startswith(b"\x89PNG")
