@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int, UInt64
 
-from jaxablate.data.documents import Document
+from jaxablate.data.document import Document
 from jaxablate.data.task_text import own_texts, task_rows
 from jaxablate.data.text_config import ProtectConfig
 from jaxablate.data.words import Words, lowered, occupied, split_words, within_sorted

@@ -7,29 +7,20 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, Any
 
 from jaxablate.core.errors import UserError
+from jaxablate.data.document import Document
 from jaxablate.data.hub import one_line
 from jaxablate.data.sources import find_file
 from jaxablate.data.text_config import SourceConfig
+
+__all__ = ["Document", "read_documents", "source_files"]
 
 SUFFIXES = tuple(kind + packing for kind in (".jsonl", ".txt") for packing in ("", ".gz", ".xz"))
 _MAX_ID_BYTES = 256
 # Told how much of a source is read, and of how much.
 Reading = Callable[[int, int], None]
-
-
-class Document(NamedTuple):
-    """One text to learn. Its `id` is unique within its source.
-
-    The first `read_only` characters are read but not learned; with 0, all but the first token
-    is learned.
-    """
-
-    id: str
-    text: str
-    read_only: int = 0
 
 
 def read_documents(
@@ -75,7 +66,9 @@ def _checked(documents: Iterable[Document], source: SourceConfig) -> Iterator[Do
             )
         seen.add(document.id)
         if document.text.strip():
-            yield document
+            # JSON may hold half a character (a lone surrogate), which is no text.
+            text = document.text.encode("utf-8", "replace").decode()
+            yield Document(document.id, text, document.read_only)
     if not seen:
         raise UserError(f"source {source.name!r} has no documents")
 
@@ -118,9 +111,9 @@ def _file_documents(path: Path, source: SourceConfig) -> Iterator[tuple[Document
         raise UserError(f"{path}: {after}not readable ({one_line(error)})") from None
 
 
-def _unpacked(path: Path, raw: IO[bytes]) -> IO[bytes]:
+def _unpacked(path: Path, raw: IO[bytes]) -> Any:
     opener = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix)
-    return cast(IO[bytes], opener(raw, "rb")) if opener else raw
+    return opener(raw, "rb") if opener else raw
 
 
 def _text(row: Any, field: str, where: str) -> str:

@@ -20,7 +20,7 @@ from jaxtyping import Integer
 
 from jaxablate.core.errors import UserError
 from jaxablate.data.decontaminate import Hit, Protected
-from jaxablate.data.documents import Document
+from jaxablate.data.document import Document
 from jaxablate.data.tokenizer import Tokenizer, first_token_past
 
 # Less text than this is not worth the start of processes.

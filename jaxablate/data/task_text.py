@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxablate.core.errors import UserError, unknown
-from jaxablate.data.documents import Document
+from jaxablate.data.document import Document
 from jaxablate.data.sources import SOURCES, Row, check_row, find_file, load_rows, read_numbered
 
 _BRACKETED = re.compile(r"\[.*?\]")
@@ -24,8 +24,8 @@ class TaskText:
     Attributes:
         fields: kind of each field, as in `data.sources.Source`; empty where `SOURCES` has them.
         documents: (name, text) of rows.
-        own: (questions, answers) of a row: the texts that say which row it is, and what may
-            stand behind each of them.
+        own: (questions, answers) of a row: the texts that say which row it is, and others, which
+            may stand behind each of them.
     """
 
     documents: Callable[[Iterable[Row]], Iterator[tuple[str, str]]]
@@ -80,7 +80,7 @@ def _hellaswag_clean(text: str) -> str:
 
 def _hellaswag_context(row: Row) -> str:
     label = f"{row['activity_label']}: " if row["activity_label"] else ""
-    return _hellaswag_clean(f"{label}{row['ctx_a']} {row['ctx_b'].capitalize()}")
+    return _hellaswag_clean(f"{label}{row['ctx_a']} {row['ctx_b'].capitalize()}").lstrip()
 
 
 def _hellaswag(row: Row) -> str:
@@ -120,8 +120,11 @@ def _squad(rows: Iterable[Row]) -> Iterator[tuple[str, str]]:
     paragraphs: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         asked = paragraphs.setdefault((row["title"], row["context"]), [])
-        if row["answers"]["text"]:
-            asked.append(f"Question: {row['question']}\nAnswer: {row['answers']['text'][0]}")
+        answers = row["answers"].get("text") if isinstance(row.get("answers"), dict) else None
+        if not isinstance(answers, list):
+            raise UserError(f"squad: wanted a table of answers with 'text', got {answers!r:.80}")
+        if answers:
+            asked.append(f"Question: {row['question']}\nAnswer: {answers[0]}")
     for number, ((title, context), asked) in enumerate(paragraphs.items()):
         heading = title.replace("_", " ")
         yield str(number), "\n\n".join([heading, context, *asked])
@@ -143,8 +146,8 @@ def _wikitext(rows: Iterable[Row]) -> Iterator[tuple[str, str]]:
 def detokenised(line: str) -> str:
     """A line of WikiText as it was before it was cut into words; a heading loses its marks.
 
-    >>> detokenised(" The role @-@ playing game 's end ( 2011 ) was \\" good \\" , they said . ")
-    'The role-playing game\\'s end (2011) was "good", they said.'
+    >>> detokenised(' The role @-@ playing game ( 2011 ) was " good " , they said . ')
+    'The role-playing game (2011) was "good", they said.'
     """
     text = line.strip()
     if text.startswith("= ") and text.endswith(" ="):
@@ -178,8 +181,8 @@ TASKS: dict[str, TaskText] = {
     "squad_v2": _SQUAD,
     "wikitext-2": TaskText(
         documents=_wikitext,
-        # Articles share their headings.
-        own=lambda row: ([] if row["text"].startswith(" = ") else [detokenised(row["text"])], []),
+        # A line is no question: articles share short ones, such as headings.
+        own=lambda row: ([], [detokenised(row["text"])]),
         fields={"text": "text"},
     ),
 }

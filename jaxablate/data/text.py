@@ -17,7 +17,8 @@ from jaxablate.core.files import sha256_file
 from jaxablate.core.watch import tell
 from jaxablate.data.batch import Example
 from jaxablate.data.decontaminate import Protected
-from jaxablate.data.documents import Document, read_documents, source_files
+from jaxablate.data.document import Document
+from jaxablate.data.documents import read_documents, source_files
 from jaxablate.data.encoding import Encoder, encoders, token_type
 from jaxablate.data.pipeline import examples_digest
 from jaxablate.data.sft_config import SftData
@@ -182,9 +183,17 @@ def _make_tokenizer(
         for source in learned
     ]
     texts = sample(streams, megabytes=tokenizer.train_megabytes, seed=config.seed)
-    pieces = [Document("", text) for text in texts]
-    clean = (protected.clean(piece, whole=False)[0] for piece in pieces)
-    train_tokenizer((piece.text for piece in clean if piece), tokenizer, folder)
+    train_tokenizer(_clean(texts, protected, progress), tokenizer, folder)
+
+
+def _clean(texts: list[str], protected: Protected, progress: Progress) -> Iterator[str]:
+    done, total = 0, sum(map(len, texts))
+    for text in texts:
+        kept, _ = protected.clean(Document("", text), whole=False)
+        if kept is not None:
+            yield kept.text
+        done += len(text)
+        progress("training the tokenizer", done, total)
 
 
 def is_held_out(name: str, config: TextConfig) -> bool:
@@ -206,9 +215,7 @@ def _finished(folder: Path, config: TextConfig) -> dict[str, Any]:
     read_manifest(folder, wanted)
     missing = [source.key for source in config.sources if source.key not in manifest["sources"]]
     if missing:
-        raise UserError(
-            f"{folder / 'text'}: not finished, {missing[0]!r} is missing; prepare again"
-        )
+        raise UserError(f"{folder / 'text'}: not finished ({missing[0]!r} is missing); prepare it")
     _check_tokenizer(folder, manifest)
     return manifest
 

@@ -1,4 +1,4 @@
-"""Prepared text on disk: tokens and index of each source, and the manifest that vouches for them."""
+"""Prepared text on disk: tokens and index of each source, and a manifest with their digests."""
 
 import io
 from collections.abc import Iterable

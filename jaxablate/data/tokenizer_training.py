@@ -11,7 +11,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from jaxablate.core.errors import UserError
 from jaxablate.core.files import write_atomic, write_json
-from jaxablate.data.documents import Document
+from jaxablate.data.document import Document
 from jaxablate.data.text_config import TokenizerConfig
 from jaxablate.data.tokenizer import Tokenizer
 

@@ -42,7 +42,8 @@ class Words:
 
     def joined(self, first: int, length: int) -> bytes:
         """The words of one run, with a space between them."""
-        spans = zip(self.starts[first : first + length], self.ends[first : first + length])
+        chosen = slice(first, first + length)
+        spans = zip(self.starts[chosen], self.ends[chosen], strict=True)
         return b" ".join(self.raw[start:end] for start, end in spans)
 
 

@@ -175,3 +175,20 @@ def test_differences_name_keys_and_both_values():
 def test_any_text_is_settings_or_a_user_error(text):
     with contextlib.suppress(UserError):
         assert isinstance(parse_yaml(text, "fuzz"), Settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Several:
+    parts: tuple[Inner, ...]
+
+
+def test_a_list_of_tables_becomes_a_tuple_of_dataclasses():
+    settings = parse_yaml("parts:\n- {rate: 1}\n- {steps: 2}\n", "a.yaml")
+    config = build(Several, settings)
+    assert config == Several(parts=(Inner(rate=1.0), Inner(steps=2)))
+    assert resolved(config) == {"parts": [{"rate": 1.0, "steps": None}, {"rate": 0.5, "steps": 2}]}
+    wrong = parse_yaml("parts:\n- {rate: 1}\n- {step: 2}\n", "a.yaml")
+    with pytest.raises(UserError, match=r"a.yaml:2.*'parts\[1\].step'.*did you mean 'steps'"):
+        build(Several, wrong)
+    with pytest.raises(UserError, match=r"'parts\[0\]' must be a table, got 3"):
+        build(Several, parse_yaml("parts: [3]", "a.yaml"))
