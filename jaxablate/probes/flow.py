@@ -6,7 +6,7 @@ read both ways this is meant, and nothing there is scored; at a scored position 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -63,6 +63,17 @@ class Flow:
     def leaks(self) -> tuple[int, ...]:
         """Those of them that are scored, the last prompt position and the responses'."""
         return tuple(t for t in self.sees_target if t >= self.prompt_length - 1)
+
+    @property
+    def num_scored(self) -> int:
+        """How many positions predict a response token of the row."""
+        return len(self.tokens) - self.prompt_length
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, tables as lists."""
+        plain = {"leaks": self.leaks, "sees_target": self.sees_target, **asdict(self)}
+        tables = {name: plain[name].tolist() for name in ("gradient", "reachable")}
+        return {**plain, **tables}
 
 
 def measure(
