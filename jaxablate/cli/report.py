@@ -103,10 +103,13 @@ def _render_runs(
     # What a finetuning run made is named by that run; it is no checkpoint of its own.
     others = [run for run in runs if not (trained and finetuned_from(run.manifest))]
     names = dict.fromkeys(
-        Path(str(run.config.get("checkpoint", "?"))).name for run in (*trained, *others)
+        Path(str(run.config.get("checkpoint") or run.config.get("name") or "?")).name
+        for run in (*trained, *others)
     )
     if trained:
-        heading = title or f"{', '.join(names)} finetuned under attention masks"
+        how = "trained" if any(run.from_nothing for run in trained) else "finetuned"
+        bases = [name for name in names if name not in {run.path.name for run in trained}]
+        heading = title or f"{', '.join(bases)} {how} under attention masks"
         study = study_of(runs, trained, title=heading, baseline=baseline)
         overview = build_overview(study)
         return experiment_html(overview), experiment_markdown(overview)

@@ -131,9 +131,15 @@ def _trained(stage: Mapping[str, Any], root: Path, path: Path) -> Model:
 def _maker(
     stages: Sequence[Mapping[str, Any]], models: Mapping[str, Model], root: Path, path: Path
 ) -> FinetuneRun | None:
-    """The training of this experiment that made what is scored as the base, if one did."""
+    """The training of this experiment that made what is scored as the base, if one did.
+
+    Where nothing is scored under that name, it is the only pretraining.
+    """
     scored = [s for s in stages if s["kind"] == load.KIND and (s.get("model") or BASE) == BASE]
     found = [read_manifest(run_folder(stage, root, path)) for stage in scored]
+    if not scored:
+        pretrained = [m.run for m in models.values() if m.run and m.run.from_nothing]
+        return pretrained[0] if len(pretrained) == 1 else None
     made = {source and source[0] for source in map(finetune.finetuned_from, found)}
     if len(made) != 1:  # no run of this experiment made it; what scored another model is refused
         return None
@@ -156,7 +162,9 @@ def _scored(
     name = stage.get("model") or BASE
     if name not in models:
         raise unknown(f"model of stage {stage['name']} in {path}", name, models)
-    model = models[name]
+    model, base = models[name], models[BASE]
+    if model.run and base.maker and model.run.id == base.maker.id:
+        model = base  # scored under its stage's name
     run = load.load_run(run_folder(stage, root, path))
     _check_model(stage, model, run, path)
     return Scored(model=model, run=run, title=_title(stage), dose=_dose(stage, path))

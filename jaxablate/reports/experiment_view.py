@@ -6,6 +6,7 @@ from typing import Any
 from jaxablate.reports.charts import Chart
 from jaxablate.reports.finetune import Evaluation
 from jaxablate.reports.study import Model, Scored
+from jaxablate.reports.text_sources import TextSource
 from jaxablate.reports.view import Condition, Difference, Estimate, Result
 
 
@@ -51,7 +52,7 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """One finetuning run in the table of runs."""
+    """One training run in the table of runs."""
 
     model: Model
     mask: str
@@ -60,9 +61,24 @@ class Training:
     reason: str
     trained: int
     total: int
+    tokens: int | None
     train_loss: float | None
     used: str
     alarms: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """What a pretraining learned from; `epochs` says how often it was read."""
+
+    model: Model
+    sources: tuple[TextSource, ...]
+    epochs: float
+
+    @property
+    def dropped(self) -> int:
+        """Places that were cut out because they stand in protected rows."""
+        return sum(one.total_dropped for one in self.sources)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +166,9 @@ class Overview:
     kept: tuple[Difference, ...]
     recovery_goal: float | None
     comparisons: tuple[Comparison, ...]
+    further: tuple[Result, ...]
     training: tuple[Training, ...]
+    texts: tuple[Text, ...]
     losses: tuple[Loss, ...]
     curves: tuple[Curves, ...]
     doses: tuple[DoseResponse, ...]

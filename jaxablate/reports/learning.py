@@ -1,11 +1,12 @@
-"""Finetuning runs as tables and curves: steps, stop reasons, held-out losses, leakage gaps."""
+"""Training runs as tables and curves: steps, stop reasons, held-out losses, leakage gaps."""
 
 from collections.abc import Sequence
 
 from jaxablate.reports.charts import Chart, Series, line_chart, thinned, value_range
-from jaxablate.reports.experiment_view import Curves, Loss, SweepRow, SweepTable, Training
+from jaxablate.reports.experiment_view import Curves, Loss, SweepRow, SweepTable, Text, Training
 from jaxablate.reports.finetune import Evaluation, FinetuneRun
 from jaxablate.reports.study import Model
+from jaxablate.reports.text_sources import TextSource, text_sources
 
 TRAINING_LOSS = "training loss"
 DECODED = "{mask}, token by token"
@@ -33,6 +34,7 @@ def _training(model: Model, run: FinetuneRun) -> Training:
         reason=told["stop_reason"],
         trained=counts["trained"],
         total=counts["trained"] + counts["frozen"],
+        tokens=tokens if isinstance(tokens := told.get("tokens_seen"), int) else None,
         train_loss=losses[-1] if losses else None,
         used=run.chosen_step,
         alarms=tuple(f"step {alarm['step']}: {alarm['sentence']}" for alarm in told["alarms"]),
@@ -41,6 +43,21 @@ def _training(model: Model, run: FinetuneRun) -> Training:
 
 def _steps(run: FinetuneRun) -> str:
     return f"{run.summary['steps_done']} / {run.summary['steps_planned']}"
+
+
+def texts(models: Sequence[Model]) -> tuple[Text, ...]:
+    """What each pretraining learned from."""
+    found = [(model, run, text_sources(run)) for model, run in finished(models)]
+    return tuple(
+        Text(model=model, sources=sources, epochs=_epochs(run, sources))
+        for model, run, sources in found
+        if sources
+    )
+
+
+def _epochs(run: FinetuneRun, sources: Sequence[TextSource]) -> float:
+    epoch = sum(one.repeat * one.learned for one in sources)
+    return run.summary.get("tokens_seen", 0) / epoch
 
 
 def losses(models: Sequence[Model]) -> tuple[Loss, ...]:
@@ -63,19 +80,38 @@ def _loss(model: Model, run: FinetuneRun, mask: str) -> Loss:
 
 
 def curves(models: Sequence[Model]) -> tuple[Curves, ...]:
-    """Losses by step, one chart a run, all on one scale; a mask keeps its colour in all of them."""
+    """Losses by step, one chart a run; a mask keeps its colour in all of them.
+
+    All finetunings have one scale, and all pretrainings another.
+    """
     runs = [(model, run) for model, run in finished(models) if model.sweep is None]
     masks = list(dict.fromkeys(mask for _, run in runs for mask in run.masks))
     drawn = [(model, run, _series(run, masks)) for model, run in runs]
-    scale = value_range([one for _, _, series in drawn for one in series])
+    # A pretraining falls so much further that a finetuning would be a flat line beside it.
+    scales = {
+        kind: value_range([one for _, run, s in drawn if run.from_nothing is kind for one in s])
+        for kind in (True, False)
+    }
     found = []
     for model, run, series in drawn:
         chart = line_chart(
-            f"Loss of {model.name}", series, x_label="step", y_label="nats a token", y_range=scale
+            f"Loss of {model.name}",
+            series,
+            x_label=_step(run),
+            y_label="nats a token",
+            y_range=scales[run.from_nothing],
         )
         if chart:
             found.append(Curves(model=model, chart=chart, masks=run.masks, rows=_rows(run)))
     return tuple(found)
+
+
+def _step(run: FinetuneRun) -> str:
+    """What a step is: rows of a pretraining are packed, so all steps read nearly as much."""
+    if not run.from_nothing:
+        return "step"
+    size = run.summary.get("tokens_seen", 0) / max(1, run.summary["steps_done"])
+    return f"step of {size:,.0f} tokens"
 
 
 def _series(run: FinetuneRun, masks: Sequence[str]) -> list[Series]:

@@ -10,7 +10,8 @@ from jaxablate.reports.compare import macro
 from jaxablate.reports.doses import dose_responses
 from jaxablate.reports.experiment_view import Overview
 from jaxablate.reports.finetune import GAP, GAP_SHARE, FinetuneRun
-from jaxablate.reports.learning import curves, finished, losses, sweeps, training
+from jaxablate.reports.further import further_results
+from jaxablate.reports.learning import curves, finished, losses, sweeps, texts, training
 from jaxablate.reports.load import Run
 from jaxablate.reports.matrix import Matrix, build_matrix
 from jaxablate.reports.places import moved, without_places
@@ -44,7 +45,9 @@ def build_overview(study: Study) -> Overview:
         kept=tuple(matrix.kept()),
         recovery_goal=study.criteria.recovery,
         comparisons=matrix.comparisons(),
+        further=further_results(study),
         training=training(study.models),
+        texts=texts(study.models),
         losses=losses(study.models),
         curves=curves(study.models),
         doses=dose_responses(study.scored),
@@ -163,9 +166,10 @@ def _methods(runs: Sequence[Run], trained: Sequence[FinetuneRun]) -> tuple[str, 
         ]
     if trained:
         lines += [
-            "Losses are in nats a token, token-weighted, over held-out responses. Token by token: "
-            "the starts of some responses read through the cache, where nothing can be seen that "
-            "is not there yet. The gap is that loss minus the loss of the same tokens in one pass. "
+            "Losses are in nats a token, token-weighted, over held-out responses or text; "
+            "perplexity is exp of the last one. Token by token: the starts of some responses read "
+            "through the cache, where nothing can be seen that is not there yet. The gap is that "
+            "loss minus the loss of the same tokens in one pass. "
             f"A gap above {GAP:g} nats and {GAP_SHARE:.0%} is a leak, not skill.",
             "Intervals are over questions. They say nothing about the spread between training "
             "runs with other seeds; each arm here is one run unless the tables show more.",
