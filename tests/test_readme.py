@@ -43,9 +43,17 @@ def workplace(tmp_path_factory):
     return folder
 
 
+def test_the_first_command_is_what_ci_begins_with():
+    first = next(line for line in blocks(README, "bash")[0].splitlines() if line.strip())
+    command = first.partition("#")[0].strip()
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    runs = [line for line in lines if line.startswith(("bash", "time bash"))]
+    assert command in runs[0]
+
+
 def test_there_are_commands_to_try():
     assert {words[0] for words in commands()} == {
-        "demo", "mask", "convert", "eval", "report", "probe", "finetune", "env",
+        "mask", "convert", "eval", "report", "probe", "finetune", "env",
     }  # fmt: skip
 
 

@@ -56,7 +56,7 @@ def test_commands_and_python_of_the_page_work(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     asked = commands()
-    assert {words[0] for words in asked} == {"demo", "finetune", "eval", "convert", "runs", "tail"}
+    assert {words[0] for words in asked} == {"finetune", "eval", "convert", "runs", "tail"}
     assert [main(words) for words in asked] == [0] * len(asked)
     assert (tmp_path / "runs" / "first-hf" / "model.safetensors").is_file()
     (code,) = blocks("python")

@@ -14,7 +14,7 @@ from jaxablate.cli.terminal import say
 from jaxablate.core.errors import SaveError, Stopped, UserError, unknown
 
 COMMANDS = {
-    "demo": "make a tiny random model, then convert, evaluate and report it",
+    "quickstart": "the whole study on a small model that comes along, offline, in three minutes",
     "convert": "Hugging Face folder or hub id to a verified jaxablate folder, or back",
     "eval": "score multiple-choice tasks under one or more masks",
     "pretrain": "train a small decoder from nothing on text",
@@ -22,6 +22,7 @@ COMMANDS = {
     "run": "evaluate and finetune a checkpoint in stages, with one report of them all",
     "sweep": "finetune once for each value of a setting",
     "report": "turn run folders into one HTML page and its Markdown twin",
+    "card": "write a model card for a model trained from nothing",
     "runs": "list runs: how far each is and what it reached",
     "tail": "show the metrics of a run as they come",
     "mask": "draw a mask as text or PNG",
@@ -30,7 +31,7 @@ COMMANDS = {
 }
 
 EXAMPLES = """
-jaxablate demo
+jaxablate quickstart
 jaxablate mask prefix_lm --layout "P4 R3"
 jaxablate eval Qwen/Qwen3-0.6B --tasks piqa,arc_easy --masks causal,prefix_lm --out runs/qwen
 jaxablate report runs/qwen --out qwen-report
@@ -105,7 +106,7 @@ def load_command(name: str) -> tuple[Any, Parser]:
 
 
 def _top_level(words: list[str]) -> int:
-    listing = "\n".join(f"  {name:<9}{summary}" for name, summary in COMMANDS.items())
+    listing = "\n".join(f"  {name:<11}{summary}" for name, summary in COMMANDS.items())
     parser = Parser(
         prog="jaxablate",
         usage="jaxablate COMMAND [ARGUMENTS]",

@@ -18,7 +18,7 @@ from jaxablate.core.errors import UserError
 from jaxablate.core.text import visible
 
 EXAMPLES = """
-jaxablate finetune configs/finetune/tiny.yaml --checkpoint runs/demo/model-0
+jaxablate finetune configs/finetune/tiny.yaml --out runs/tuned
 jaxablate finetune sft.yaml --mask prefix_lm --steps 1200 --out runs/prefix
 jaxablate finetune sft.yaml --set schedule.peak=1e-5 --set lora.rank=16 --set lora.alpha=32
 jaxablate finetune sft.yaml --set data.folder=my/data --set data.name=notes --print-config

@@ -6,6 +6,7 @@ in a folder of its own. The table says so before anything runs. Settings come fr
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,9 @@ def broken_stages(plan: Any, stages: list[str] | None = None) -> dict[str, str]:
     return found
 
 
-def run_plan(plan: Any, stages: list[str] | None = None) -> Any:
+def run_plan(
+    plan: Any, stages: list[str] | None = None, *, say: Callable[[str], None] = say
+) -> Any:
     """Run a plan with displays for this terminal."""
     from jaxablate.cli.compile_cache import use_compile_cache
     from jaxablate.cli.finetune import observers

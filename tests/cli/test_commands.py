@@ -1,4 +1,4 @@
-"""convert, probe, report and demo on a tiny checkpoint."""
+"""convert, probe and report on a tiny checkpoint."""
 
 import json
 
@@ -115,21 +115,3 @@ def test_wrong_report_words_end_with_two(words, told, runs, capsys, tmp_path, mo
     assert told in error
     assert error.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_the_demo_runs_the_whole_path_and_a_second_time_only_reads(tmp_path, capsys, monkeypatch):
-    for name in ("HF_TOKEN", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "hf_secret_that_must_not_travel")
-    words = ["demo", "--out", str(tmp_path / "demo"), "--seed", "3"]
-    assert main(words) == 0
-    shown = capsys.readouterr().out
-    assert "RANDOM weights" in shown
-    assert f"4. report: {tmp_path}/demo/report-3.html" in shown
-    page = (tmp_path / "demo" / "report-3.html").read_bytes()
-    assert b">LEAKY<" in page
-    metrics = (tmp_path / "demo" / "run-3" / "metrics.json").stat().st_mtime_ns
-    assert main(words) == 0
-    assert (tmp_path / "demo" / "run-3" / "metrics.json").stat().st_mtime_ns == metrics
-    assert (tmp_path / "demo" / "report-3.html").read_bytes() == page
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert not any(b"must_not_travel" in path.read_bytes() for path in files)
