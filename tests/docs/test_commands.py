@@ -15,9 +15,10 @@ import json
 import subprocess
 from pathlib import Path
 
+import jax
 import pytest
 
-from jaxablate.cli import main
+from jaxablate.cli import compile_cache, main
 from jaxablate.core.config import build
 from jaxablate.core.settings import parse_yaml
 from jaxablate.data.records import read_rows
@@ -44,7 +45,12 @@ from tests.docs.pages import (
 )
 
 # Commands whose execution another test shows; here they are parsed, and planned where they can be.
+_TRAINING = "tests/training/test_finetune.py"
 ELSEWHERE = {
+    "finetune configs/finetune/tiny.yaml --mask full_bidirectional --allow-leaky": _TRAINING,
+    "finetune configs/finetune/tiny.yaml --set lora.rank=8 --set lora.alpha=16": _TRAINING,
+    "finetune configs/finetune/tiny.yaml --set data.folder=my/data": _TRAINING,
+    "pretrain configs/pretrain/own_text.yaml": "tests/training/test_pretrain.py",
     "quickstart": "tests/cli/test_quickstart.py",
     "run configs/ablation/tiny.yaml": "tests/experiments/test_tiny.py",
 }
@@ -75,6 +81,9 @@ def folder(tmp_path, monkeypatch, model):
     """A working directory with nothing but the model; what a page registers is forgotten."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / model.name).symlink_to(model)
+    # Pages compile the same programs, mostly small ones.
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(jax.config.jax_compilation_cache_dir))
+    monkeypatch.setattr(compile_cache, "LEAST_SECONDS", 0.05)
     task_names()  # (all of ours are there before a page adds its own)
     monkeypatch.setattr(TASKS, "_things", dict(TASKS._things))
     monkeypatch.setattr(RECIPES, "_things", dict(RECIPES._things))

@@ -35,6 +35,8 @@ ROOTS = (
             "jaxablate.experiments.spec.ExperimentConfig",
             "jaxablate.experiments.dose.Dose",
             "jaxablate.experiments.stages.sweep.SweepConfig",
+            "jaxablate.experiments.stages.probe.ProbeConfig",
+            "jaxablate.experiments.stages.convert.ConvertConfig",
         ),
     ),
 )
