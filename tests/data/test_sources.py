@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxablate.core.errors import UserError
-from jaxablate.data.sources import SOURCES, choose, licences, load_rows
+from jaxablate.data.sources import MADE, SOURCES, choose, licences, load_rows
 
 ROW = {"goal": "Boil water.", "sol1": "Heat it.", "sol2": "Freeze it.", "label": 0}
 
@@ -156,4 +156,7 @@ def test_no_network_is_a_user_error_that_points_to_local_files(monkeypatch, tmp_
 
 def test_every_source_has_a_licence_and_a_home():
     assert [entry["data set"] for entry in licences()] == list(SOURCES)
-    assert all(entry["licence"] and entry["home"].startswith("https://") for entry in licences())
+    for entry in licences():
+        assert entry["licence"]
+        own = entry["hub"] == MADE
+        assert (entry["home"] == "jaxablate") if own else entry["home"].startswith("https://")

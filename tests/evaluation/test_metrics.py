@@ -105,7 +105,7 @@ def test_macro_is_the_plain_mean_over_tasks():
     assert macro["primary"]["low"] < 0.65 < macro["primary"]["high"]
 
 
-@pytest.mark.parametrize("name", task_names())
+@pytest.mark.parametrize("name", [n for n in task_names() if not find_task(n).instrument])
 def test_bundled_samples_are_balanced_rows_of_every_task(name):
     task = find_task(name)
     rows = load_rows(task.data, "validation", folder=SAMPLES)

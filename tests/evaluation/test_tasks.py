@@ -8,6 +8,8 @@ import pytest
 
 from jaxablate.core.errors import UserError
 from jaxablate.data.sources import Rows, load_rows
+from jaxablate.data.synthetic import instrument_names
+from jaxablate.data.synthetic.instrument import INSTRUMENTS
 from jaxablate.evaluation.task import VARIANTS, find_task, render_rows, task_names
 from tests.evaluation.harness import harness_gold, harness_requests, harness_task
 
@@ -30,7 +32,19 @@ def rendered(name, variant, rows):
 
 
 def test_tasks_are_found_by_their_files():
-    assert task_names() == NAMES
+    benchmarks = [name for name in task_names() if not find_task(name).instrument]
+    assert tuple(benchmarks) == NAMES
+
+
+def test_every_instrument_is_a_task_in_all_wordings(monkeypatch):
+    few = {n: INSTRUMENTS.get(n)._replace(size=2) for n in instrument_names()}
+    monkeypatch.setattr(INSTRUMENTS, "_things", few)
+    instruments = {name for name in task_names() if find_task(name).instrument}
+    assert instruments == set(instrument_names())
+    for name in instruments:
+        rows = load_rows(name, "validation", limit=2)
+        standard, compat = (render_rows(find_task(name), v, rows, "validation") for v in VARIANTS)
+        assert standard == compat
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

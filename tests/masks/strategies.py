@@ -9,6 +9,7 @@ from jaxablate.masks.atoms import (
     Causal,
     Chunk,
     From,
+    FromPart,
     Heads,
     Layers,
     SamePart,
@@ -33,6 +34,7 @@ slot_atoms = st.one_of(
     st.builds(From, roles),
     st.builds(SamePart),
     st.builds(ToPart, st.integers(1, 3)),
+    st.builds(FromPart, st.integers(1, 3)),
 )
 selections = st.lists(st.integers(0, 5), min_size=1).map(
     lambda indices: tuple((index, index) for index in indices)

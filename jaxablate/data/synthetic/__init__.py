@@ -9,6 +9,7 @@ imported below.
 """
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from jaxablate.core.errors import UserError, unknown
@@ -26,6 +27,7 @@ from jaxablate.data.synthetic.instrument import (
     INSTRUMENTS,
     LESSONS,
     SPLITS,
+    Made,
     make_lesson,
     make_row,
 )
@@ -74,6 +76,13 @@ def rows(name: str, split: str) -> list[dict[str, Any]]:
     Raises:
         UserError: for an unknown name or split.
     """
+    size = INSTRUMENTS.get(name).size
     if split not in SPLITS:
         raise unknown(f"split of {name}", split, SPLITS)
-    return [make_row(name, split, index).to_row() for index in range(INSTRUMENTS.get(name).size)]
+    return [made.to_row() for made in _questions(name, split, size)]
+
+
+@cache
+def _questions(name: str, split: str, size: int) -> tuple[Made, ...]:
+    """All of a split, made once a process."""
+    return tuple(make_row(name, split, index) for index in range(size))

@@ -35,9 +35,9 @@ class Draw:
 
     def some(self, things: Sequence[T], count: int) -> list[T]:
         """`count` of the things in random order, none twice."""
-        pool = list(things)
+        pool, size, draw = list(things), len(things), self._random.random
         for at in range(count):
-            other = at + self.below(len(pool) - at)
+            other = at + int(draw() * (size - at))
             pool[at], pool[other] = pool[other], pool[at]
         return pool[:count]
 
