@@ -49,14 +49,23 @@ def differences(cells: Sequence[Cell], compare: bool) -> list[Difference]:
     return task_differences(_compared(cells, compare))
 
 
-def task_differences(compared: Sequence[tuple[Cell, Cell]]) -> list[Difference]:
-    """First cell of each pair against the second on each task; one family for Holm's correction."""
+def task_differences(
+    compared: Sequence[tuple[Cell, Cell]], tasks: Sequence[str] | None = None
+) -> list[Difference]:
+    """First cell of each pair against the second on each task; one family for Holm's correction.
+
+    `tasks` are the names of those to compare on; default: all.
+    """
     found = [
         _task_difference(cell, base, pair)
         for cell, base in compared
-        for pair in pairs(cell, base, base.result.tasks)
+        for pair in pairs(cell, base, _among(base.result.tasks, tasks))
     ]
     return _adjust(found)
+
+
+def _among(found: Sequence[TaskResult], names: Sequence[str] | None) -> list[TaskResult]:
+    return [task for task in found if names is None or task.name in names]
 
 
 def _task_difference(cell: Cell, base: Cell, pair: Pair) -> Difference:

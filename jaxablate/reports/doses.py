@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 from jaxablate.core.errors import unknown
 from jaxablate.reports.charts import Chart, Series, line_chart, value_range
-from jaxablate.reports.compare import Cell, macro, macro_difference, task_result
+from jaxablate.reports.compare import Cell, macro, macro_difference, task_results
 from jaxablate.reports.experiment_view import DoseResponse, DoseRow
 from jaxablate.reports.load import MaskResult, Run
-from jaxablate.reports.matrix import condition_of
+from jaxablate.reports.matrix import cell_of
 from jaxablate.reports.study import Scored
 from jaxablate.reports.view import Result
 
 
 def dose_responses(scored: Sequence[Scored]) -> tuple[DoseResponse, ...]:
-    """One for layers, one for heads: a curve a run, over all tasks and on each of them."""
+    """One for layers, one for heads: a curve a model, over all tasks and on each of them."""
     doses = [one for one in scored if one.dose and one.run.results]
     axes = dict.fromkeys(one.dose.axis for one in doses if one.dose)
     return tuple(
@@ -24,26 +24,33 @@ def dose_responses(scored: Sequence[Scored]) -> tuple[DoseResponse, ...]:
 def _response(axis: str, doses: Sequence[Scored]) -> DoseResponse:
     names = [task.name for one in doses for result in one.run.results for task in result.tasks]
     tasks = tuple(dict.fromkeys(names))
-    rows = tuple(row for index, one in enumerate(doses) for row in _rows(one, index, tasks))
-    charts = [_chart("All tasks", axis, doses, rows, [row.macro for row in rows])]
+    groups: dict[str, list[Scored]] = {}
+    for one in doses:
+        groups.setdefault(one.group or one.run.id, []).append(one)
+    rows = tuple(
+        row for index, ones in enumerate(groups.values()) for row in _rows(ones, index, tasks)
+    )
+    firsts = [ones[0] for ones in groups.values()]
+    charts = [_chart("All tasks", axis, firsts, rows, [row.macro for row in rows])]
     for index, task in enumerate(tasks if len(tasks) > 1 else ()):
-        charts.append(_chart(task, axis, doses, rows, [row.tasks[index] for row in rows]))
+        charts.append(_chart(task, axis, firsts, rows, [row.tasks[index] for row in rows]))
     return DoseResponse(axis=axis, charts=tuple(c for c in charts if c), tasks=tasks, rows=rows)
 
 
-def _rows(one: Scored, index: int, tasks: Sequence[str]) -> list[DoseRow]:
+def _rows(ones: Sequence[Scored], index: int, tasks: Sequence[str]) -> list[DoseRow]:
+    """The counts of one model; `ones` are its seeds."""
+    one = ones[0]
     assert one.dose is not None
     pairs = sorted(zip(one.dose.counts, one.dose.masks, strict=True))
-    cells = [_cell(one, mask, index) for _, mask in pairs]
+    cells = [_cell(ones, mask, index) for _, mask in pairs]
     first = cells[0] if cells and not cells[0].condition.leaky else None
     return [
         _row(one, count, cell, first, tasks) for (count, _), cell in zip(pairs, cells, strict=True)
     ]
 
 
-def _cell(one: Scored, mask: str, index: int) -> Cell:
-    result = _result(one.run, mask)
-    return Cell(condition_of(one.model, one.run, result, index=index), one.run, result)
+def _cell(ones: Sequence[Scored], mask: str, index: int) -> Cell:
+    return cell_of([(one, _result(one.run, mask)) for one in ones], index=index)
 
 
 def _result(run: Run, mask: str) -> MaskResult:
@@ -54,7 +61,7 @@ def _result(run: Run, mask: str) -> MaskResult:
 
 
 def _row(one: Scored, count: int, cell: Cell, first: Cell | None, tasks: Sequence[str]) -> DoseRow:
-    results = {task.name: task_result(cell.condition, task) for task in cell.result.tasks}
+    results = {result.task: result for result in task_results(cell)}
     compared = first is not None and cell is not first and not cell.condition.leaky
     return DoseRow(
         scored=one,

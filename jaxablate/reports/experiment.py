@@ -11,6 +11,7 @@ from jaxablate.reports import finetune, load
 from jaxablate.reports.finetune import FinetuneRun
 from jaxablate.reports.overview import build_overview
 from jaxablate.reports.render import experiment_html, experiment_markdown, write_pages
+from jaxablate.reports.replicas import grouped
 from jaxablate.reports.shapes import Maybe, match
 from jaxablate.reports.study import BASE, Criteria, Dose, Model, Scored, Study, Sweep
 from jaxablate.runs.folder import TRAINING, read_manifest
@@ -33,6 +34,8 @@ _STAGE = {
     "model": Maybe(str),
     "run": Maybe(str),
     "title": Maybe(str),
+    "seed": Maybe(int),
+    "group": Maybe(str),
     "dose": Maybe({"axis": str, "counts": [int], "masks": [str]}),
     "sweep": Maybe({"setting": str, "group": str}),
 }
@@ -90,13 +93,14 @@ def load_experiment(folder: str | Path, *, title: str | None = None) -> Study:
         elif stage["kind"] == MAKES:
             models[stage["name"]] = Model(name=stage["name"], title=_title(stage))
     models[BASE] = replace(models[BASE], maker=_maker(stages, models, root, path))
+    groups = grouped(models, stages)
+    found = {model.name: model for model in groups.values()}
+    scored = [_scored(stage, models, root, path) for stage in stages if stage["kind"] == load.KIND]
     return Study(
         title=title or table["name"],
-        models=tuple(models.values()),
-        scored=tuple(
-            _scored(stage, models, root, path) for stage in stages if stage["kind"] == load.KIND
-        ),
-        criteria=_criteria(table.get("criteria") or {}, models, path),
+        models=tuple(found.values()),
+        scored=tuple(replace(one, model=groups[one.model.name]) for one in scored),
+        criteria=_criteria(table.get("criteria") or {}, found, path),
         facts=(
             ("experiment", table["name"]),
             ("config fingerprint", str(table.get("fingerprint") or "?")),
@@ -166,19 +170,30 @@ def _scored(
     if model.run and base.maker and model.run.id == base.maker.id:
         model = base  # scored under its stage's name
     run = load.load_run(run_folder(stage, root, path))
-    _check_model(stage, model, run, path)
-    return Scored(model=model, run=run, title=_title(stage), dose=_dose(stage, path))
+    _check_model(stage, models, run, path)
+    return Scored(
+        model=model,
+        run=run,
+        title=_title(stage),
+        dose=_dose(stage, path),
+        seed=stage.get("seed"),
+        group=stage.get("group") or stage["name"],
+    )
 
 
-def _check_model(stage: Mapping[str, Any], model: Model, run: load.Run, path: Path) -> None:
-    """A run must have scored the model that its stage names."""
+def _check_model(
+    stage: Mapping[str, Any], models: Mapping[str, Model], run: load.Run, path: Path
+) -> None:
+    """A run must have scored the model that its stage names; the base may be made elsewhere."""
+    model = models[stage.get("model") or BASE]
     if not isinstance(run.manifest.get("source"), dict):
         return
     made = finetune.finetuned_from(run.manifest)
     trained = model.run or model.maker
     wanted = trained.id if trained else None
     got = made[0] if made else None
-    if got != wanted:
+    here = {each.run.id for each in models.values() if each.run}
+    if got != wanted and (wanted is not None or got in here):
         raise UserError(
             f"{path}: stage {stage['name']!r} says that it scored {wanted or 'the base'}, its run "
             f"scored {got or 'the base'}"

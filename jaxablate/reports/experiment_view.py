@@ -62,9 +62,20 @@ class Training:
     trained: int
     total: int
     tokens: int | None
+    targets: int | None
     train_loss: float | None
     used: str
     alarms: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedRow:
+    """One seed of a training, and its held-out loss under one mask."""
+
+    training: Training
+    mask: str
+    best: Evaluation | None
+    last: Evaluation | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,17 +147,39 @@ class SweepRow:
     reason: str
     last: Evaluation | None
     best: Evaluation | None
+    scores: tuple[tuple[Result, Difference | None] | None, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepTable:
-    """All runs of one sweep."""
+    """All runs of one sweep; `columns` are the masks under which they were scored."""
 
     group: str
     setting: str
     mask: str
-    chart: Chart | None
+    charts: tuple[Chart, ...]
     rows: tuple[SweepRow, ...]
+    columns: tuple[Column, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """A condition on an instrument: its score, and what it keeps of the baseline's."""
+
+    result: Result
+    difference: Difference | None
+    learned: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """A run folder behind a figure or a table."""
+
+    figure: str
+    stopped: str
+    run: str
+    fingerprint: str
+    weights: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +198,7 @@ class Overview:
     macro: tuple[Result, ...]
     kept: tuple[Difference, ...]
     recovery_goal: float | None
+    baseline_mask: str
     comparisons: tuple[Comparison, ...]
     further: tuple[Result, ...]
     training: tuple[Training, ...]
@@ -173,6 +207,10 @@ class Overview:
     curves: tuple[Curves, ...]
     doses: tuple[DoseResponse, ...]
     sweeps: tuple[SweepTable, ...]
+    instruments: tuple[Kept, ...]
+    canaries: tuple[Result, ...]
+    seeds: tuple[SeedRow, ...]
+    origins: tuple[Origin, ...]
     runs: tuple[dict[str, Any], ...]
     facts: tuple[tuple[str, str], ...]
     methods: tuple[str, ...]
@@ -190,6 +228,11 @@ class Overview:
     def trained(self, model: Model) -> Training | None:
         """How a model was trained."""
         return next((row for row in self.training if row.model.name == model.name), None)
+
+    @property
+    def seeded(self) -> tuple[Result, ...]:
+        """Conditions of several seeds."""
+        return tuple(result for result in self.macro if result.accuracy.seeds)
 
     @property
     def alarms(self) -> tuple[Training, ...]:

@@ -213,7 +213,8 @@ def _direction(value: Estimate, *, up: str, down: str) -> str:
         return ""
     if value.value > 0:
         return f"{up} {_value(value)}"
-    return f"{down} {_value(Estimate(value=-value.value, low=-high, high=-low))}"
+    seeds = tuple(-one for one in value.seeds)
+    return f"{down} {_value(Estimate(value=-value.value, low=-high, high=-low, seeds=seeds))}"
 
 
 def _value(estimate: Estimate, *, sign: bool = False) -> str:
@@ -222,7 +223,12 @@ def _value(estimate: Estimate, *, sign: bool = False) -> str:
     value, low, high = (
         format(rounded(number, 3), form) for number in (estimate.value, *_ends(estimate))
     )
-    return f"{value} ({low} to {high})"
+    spread = ""
+    if estimate.seeds:
+        ends = (rounded(end, 3) for end in (min(estimate.seeds), max(estimate.seeds)))
+        first, last = (format(end, form) for end in ends)
+        spread = f"; {len(estimate.seeds)} seeds: {first} to {last}"
+    return f"{value} ({low} to {high}{spread})"
 
 
 def _named(model: Model) -> str:
@@ -231,6 +237,7 @@ def _named(model: Model) -> str:
     told = model.run.summary
     stop = f", STOPPED by {model.stopped}" if model.stopped else ""
     steps = f"{told['steps_done']} of {told['steps_planned']} steps"
+    steps += f", {len(model.members)} seeds" if len(model.members) > 1 else ""
     return f"{model.name} (trained under {told['mask']}, {steps}{stop})"
 
 

@@ -28,6 +28,7 @@ class Evaluation:
 
     `decode` is the loss when tokens are read one by one, `teacher` that of the same tokens in one
     pass. The difference is what a position sees that is not there yet when the model writes.
+    `seeds` are the losses of several seeds, of which `loss` is the mean.
     """
 
     step: int
@@ -37,6 +38,7 @@ class Evaluation:
     leaky: bool
     decode: float | None
     teacher: float | None
+    seeds: tuple[float, ...] = ()
 
     @property
     def perplexity(self) -> float | None:

@@ -1,9 +1,10 @@
 """Training runs as tables and curves: steps, stop reasons, held-out losses, leakage gaps."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from jaxablate.reports.charts import Chart, Series, line_chart, thinned, value_range
-from jaxablate.reports.experiment_view import Curves, Loss, SweepRow, SweepTable, Text, Training
+from jaxablate.reports.charts import Series, line_chart, thinned, value_range
+from jaxablate.reports.experiment_view import Curves, Loss, SeedRow, Text, Training
 from jaxablate.reports.finetune import Evaluation, FinetuneRun
 from jaxablate.reports.study import Model
 from jaxablate.reports.text_sources import TextSource, text_sources
@@ -18,8 +19,30 @@ def finished(models: Sequence[Model]) -> list[tuple[Model, FinetuneRun]]:
 
 
 def training(models: Sequence[Model]) -> tuple[Training, ...]:
-    """The table of runs."""
+    """The table of trainings; several seeds are one."""
     return tuple(_training(model, run) for model, run in finished(models))
+
+
+def seeds(models: Sequence[Model]) -> tuple[SeedRow, ...]:
+    """Every seed of what was trained several times."""
+    return tuple(
+        _seed_row(model, seed, run)
+        for model in models
+        for seed, run in model.members
+        if run.summary
+    )
+
+
+def _seed_row(model: Model, seed: int, run: FinetuneRun) -> SeedRow:
+    named = replace(model, name=f"{model.name}, seed {seed}", run=run, members=())
+    mask = steering(run)
+    measured = run.measured(mask)
+    return SeedRow(
+        training=_training(named, run),
+        mask=mask,
+        best=run.best(mask),
+        last=measured[-1] if measured else None,
+    )
 
 
 def _training(model: Model, run: FinetuneRun) -> Training:
@@ -30,18 +53,24 @@ def _training(model: Model, run: FinetuneRun) -> Training:
         model=model,
         mask=told["mask"],
         leaky=told["leaky"],
-        steps=_steps(run),
+        steps=steps(run),
         reason=told["stop_reason"],
         trained=counts["trained"],
         total=counts["trained"] + counts["frozen"],
-        tokens=tokens if isinstance(tokens := told.get("tokens_seen"), int) else None,
+        tokens=_count(told.get("tokens_seen")),
+        targets=_count(told.get("targets_seen")),
         train_loss=losses[-1] if losses else None,
         used=run.chosen_step,
         alarms=tuple(f"step {alarm['step']}: {alarm['sentence']}" for alarm in told["alarms"]),
     )
 
 
-def _steps(run: FinetuneRun) -> str:
+def _count(found: object) -> int | None:
+    return found if isinstance(found, int) else None
+
+
+def steps(run: FinetuneRun) -> str:
+    """Steps done of those planned."""
     return f"{run.summary['steps_done']} / {run.summary['steps_planned']}"
 
 
@@ -121,7 +150,8 @@ def _series(run: FinetuneRun, masks: Sequence[str]) -> list[Series]:
         leaky = any(one.leaky for one in measured)
         points = tuple((one.step, one.loss) for one in measured)
         decoded = tuple((one.step, one.decode) for one in measured)
-        found.append(Series(label=mask, points=points, colour=colour, hollow=leaky))
+        bars = tuple((one.step, min(one.seeds), max(one.seeds)) for one in measured if one.seeds)
+        found.append(Series(label=mask, points=points, colour=colour, hollow=leaky, intervals=bars))
         if any(loss is not None for _, loss in decoded):
             label = DECODED.format(mask=mask)
             found.append(
@@ -136,80 +166,7 @@ def _rows(run: FinetuneRun) -> tuple[tuple[int, tuple[Evaluation | None, ...]], 
     return tuple((step, tuple(at.get((step, mask)) for mask in run.masks)) for step in steps)
 
 
-def sweeps(models: Sequence[Model]) -> tuple[SweepTable, ...]:
-    """One table and one plot a sweep: held-out loss under the training mask for each value."""
-    swept = [(model, run) for model, run in finished(models) if model.sweep]
-    keys = dict.fromkeys((m.sweep.group, m.sweep.setting) for m, _ in swept if m.sweep)
-    return tuple(
-        _sweep(
-            group,
-            setting,
-            [
-                (m, run)
-                for m, run in swept
-                if m.sweep and (m.sweep.group, m.sweep.setting) == (group, setting)
-            ],
-        )
-        for group, setting in keys
-    )
-
-
-def _sweep(group: str, setting: str, members: list[tuple[Model, FinetuneRun]]) -> SweepTable:
-    members = sorted(members, key=lambda member: _order(_value(member[0])))
-    masks = dict.fromkeys(_steering(run) for _, run in members)
-    rows = tuple(_sweep_row(model, run) for model, run in members)
-    values = [_value(model) for model, _ in members]
-    numbers = [float(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
-    chart = _sweep_chart(setting, numbers, rows) if len(numbers) == len(rows) > 1 else None
-    return SweepTable(group=group, setting=setting, mask=", ".join(masks), chart=chart, rows=rows)
-
-
-def _sweep_row(model: Model, run: FinetuneRun) -> SweepRow:
-    mask = _steering(run)
-    measured = run.measured(mask)
-    value = _value(model)
-    return SweepRow(
-        model=model,
-        value=value if isinstance(value, str) else f"{value:g}",
-        steps=_steps(run),
-        reason=run.summary["stop_reason"],
-        last=measured[-1] if measured else None,
-        best=run.best(mask),
-    )
-
-
-def _sweep_chart(setting: str, values: Sequence[float], rows: Sequence[SweepRow]) -> Chart | None:
-    lowest = [row.best.loss if row.best else None for row in rows]
-    last = [row.last.loss if row.last else None for row in rows]
-    series = [
-        Series(label="lowest held-out loss", points=tuple(zip(values, lowest, strict=True))),
-        Series(
-            label="last held-out loss",
-            points=tuple(zip(values, last, strict=True)),
-            colour=1,
-            dashed=True,
-        ),
-    ]
-    return line_chart(
-        f"Held-out loss by {setting}",
-        series,
-        x_label=setting,
-        y_label="nats a token",
-        x_values=values,
-        log_x=min(values) > 0,
-    )
-
-
-def _steering(run: FinetuneRun) -> str:
+def steering(run: FinetuneRun) -> str:
     """The training mask if the loss was measured under it, else the first mask."""
     own = run.summary["mask"]
     return own if own in run.masks or not run.masks else run.masks[0]
-
-
-def _value(model: Model) -> float | int | str:
-    return model.sweep.value if model.sweep else ""
-
-
-def _order(value: float | int | str) -> tuple[bool, float, str]:
-    """Numbers by size, then words."""
-    return (True, 0.0, value) if isinstance(value, str) else (False, float(value), "")

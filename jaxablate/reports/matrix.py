@@ -4,9 +4,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from jaxablate.reports.compare import Cell, macro, macro_difference, task_differences, task_result
+from jaxablate.reports.compare import (
+    Cell,
+    macro,
+    macro_difference,
+    task_differences,
+    task_results,
+)
 from jaxablate.reports.experiment_view import Column, Comparison
 from jaxablate.reports.load import MaskResult, Run
+from jaxablate.reports.pairs import Seeded, counted
 from jaxablate.reports.study import BASE, Criteria, Model, Scored, Study
 from jaxablate.reports.view import Condition, Difference, Result
 
@@ -15,12 +22,16 @@ ABOVE = "above chance"
 
 @dataclass(frozen=True)
 class Matrix:
-    """Cells of models and masks; `criteria` say which of them is the baseline."""
+    """Cells of models and masks; `criteria` say which of them is the baseline.
+
+    `others` are cells on instruments alone, where the study has benchmarks.
+    """
 
     models: tuple[Model, ...]
     columns: tuple[Column, ...]
     cells: tuple[Cell, ...]
     criteria: Criteria
+    others: tuple[Cell, ...] = ()
 
     def cell(self, model: str, column: Column | None) -> Cell | None:
         """A model under a mask, if it was scored."""
@@ -63,30 +74,47 @@ class Matrix:
     @cached_property
     def tasks(self) -> tuple[str, ...]:
         """All tasks in the order in which they come."""
-        names = [task.name for cell in self.cells for task in cell.result.tasks]
+        names = [task.name for cell in self.cells for task in counted(cell)]
         return tuple(dict.fromkeys(names))
+
+    @cached_property
+    def instruments(self) -> tuple[str, ...]:
+        """Tasks that are in no mean, in the order in which they come."""
+        every = (*self.cells, *self.others)
+        names = [task.name for cell in every for task in cell.result.tasks]
+        return tuple(name for name in dict.fromkeys(names) if name not in self.tasks)
 
     def kept(self) -> list[Difference]:
         """Every honest cell against the baseline over all tasks."""
         base = self.baseline
         cells = [cell for cell in self._honest() if base and cell is not base]
-        return [_meaningful(macro_difference(cell, base)) for cell in cells if base]
+        return [meaningful(macro_difference(cell, base)) for cell in cells if base]
 
     def results(self) -> list[Result]:
         """Every cell on every task, task by task."""
-        return [
-            task_result(cell.condition, task)
-            for name in self.tasks
-            for cell in self.cells
-            for task in cell.result.tasks
-            if task.name == name
-        ]
+        return self._results(self.cells, self.tasks)
+
+    def apart(self) -> list[Result]:
+        """Every cell on every instrument, task by task."""
+        return self._results((*self.cells, *self.others), self.instruments)
+
+    def _results(self, cells: Sequence[Cell], names: Sequence[str]) -> list[Result]:
+        found = [result for cell in cells for result in task_results(cell)]
+        return [result for name in names for result in found if result.task == name]
+
+    @cached_property
+    def apart_kept(self) -> tuple[Difference, ...]:
+        """Every honest cell against the baseline on every instrument; no tests, only intervals."""
+        base = self.baseline
+        cells = [c for c in (*self.cells, *self.others) if not c.condition.leaky]
+        pairs = [(cell, base) for cell in cells if base and cell is not base]
+        return tuple(map(meaningful, task_differences(pairs, self.instruments)))
 
     def comparisons(self) -> tuple[Comparison, ...]:
         """Tables of paired differences; all tests in them are one family."""
         groups = [(title, intro, pairs) for title, intro, pairs in self._groups() if pairs]
         every = [pair for _, _, pairs in groups for pair in pairs]
-        rows = task_differences(every)
+        rows = task_differences(every, self.tasks)
         return tuple(
             Comparison(title=title, intro=intro, rows=self._rows(pairs, rows), ratios=not index)
             for index, (title, intro, pairs) in enumerate(groups)
@@ -99,7 +127,7 @@ class Matrix:
         mine = [row for row in every if (row.condition, row.against) in keys]
         mine.sort(key=lambda row: self.tasks.index(row.task))
         over_all = [macro_difference(cell, base) for cell, base in pairs]
-        return tuple(_meaningful(row) for row in (*mine, *over_all))
+        return tuple(meaningful(row) for row in (*mine, *over_all))
 
     def _honest(self) -> list[Cell]:
         return [cell for cell in self.cells if not cell.condition.leaky]
@@ -144,31 +172,40 @@ class Matrix:
 def build_matrix(study: Study) -> Matrix:
     """The matrix of what a study scored; doses and other tasks are not part of it."""
     found = [(one, result) for one in study.main for result in one.run.results]
-    columns = _columns([result for _, result in found], study.criteria)
-    cells: dict[tuple[str, str], Cell] = {}
-    for one, result in found:
-        column = next(c for c in columns if c.algebra == result.values["mask"])
-        key = one.model.name, column.algebra
-        cells.setdefault(key, _cell(one, result, column, study.criteria))
+    columns = columns_of([result for _, result in found], study.criteria)
     ordered = [
-        cells[model.name, column.algebra]
+        _cell(mine, column, study.criteria)
         for model in study.models
         for column in columns
-        if (model.name, column.algebra) in cells
+        if (mine := [pair for pair in found if _is_of(pair, model, column)])
     ]
-    scored_names = {cell.condition.model for cell in ordered}
+    benchmarks = any(_has_benchmark(cell) for cell in ordered)
+    cells = [cell for cell in ordered if _has_benchmark(cell) or not benchmarks]
+    others = [cell for cell in ordered if benchmarks and not _has_benchmark(cell)]
+    names, apart = ({cell.condition.model for cell in part} for part in (cells, others))
     models = tuple(
-        model for model in study.models if model.name in scored_names or study.compares(model)
+        model
+        for model in study.models
+        if model.name in names or (study.compares(model) and model.name not in apart)
     )
-    return Matrix(models, columns, tuple(ordered), study.criteria)
+    return Matrix(models, columns, tuple(cells), study.criteria, tuple(others))
 
 
-def _meaningful(difference: Difference) -> Difference:
+def _is_of(pair: tuple[Scored, MaskResult], model: Model, column: Column) -> bool:
+    one, result = pair
+    return (one.model.name, result.values["mask"]) == (model.name, column.algebra)
+
+
+def _has_benchmark(cell: Cell) -> bool:
+    return any(not task.instrument for task in cell.result.tasks)
+
+
+def meaningful(difference: Difference) -> Difference:
     """Without a ratio to a baseline that is itself not above chance: there is no skill to keep."""
     return difference if difference.retention else replace(difference, recovery=None)
 
 
-def _columns(results: Sequence[MaskResult], criteria: Criteria) -> tuple[Column, ...]:
+def columns_of(results: Sequence[MaskResult], criteria: Criteria) -> tuple[Column, ...]:
     """The baseline's mask first, then that of the ablation; leaky ones last."""
     first = {result.values["mask"]: result for result in reversed(results)}
     order = list(dict.fromkeys(result.values["mask"] for result in results))
@@ -184,10 +221,24 @@ def _columns(results: Sequence[MaskResult], criteria: Criteria) -> tuple[Column,
     )
 
 
-def _cell(one: Scored, result: MaskResult, column: Column, criteria: Criteria) -> Cell:
-    is_base = one.model.name == BASE and criteria.baseline_mask in (column.mask, column.algebra)
-    condition = condition_of(one.model, one.run, result, index=column.index)
-    return Cell(replace(condition, baseline=is_base), one.run, result)
+def _cell(found: Sequence[tuple[Scored, MaskResult]], column: Column, criteria: Criteria) -> Cell:
+    """A model under a mask; of several evaluations of one seed the first."""
+    model = found[0][0].model
+    is_base = model.name == BASE and criteria.baseline_mask in (column.mask, column.algebra)
+    cell = cell_of(found, index=column.index)
+    return replace(cell, condition=replace(cell.condition, baseline=is_base))
+
+
+def cell_of(found: Sequence[tuple[Scored, MaskResult]], *, index: int) -> Cell:
+    """One condition of evaluations that differ in the seed of their model at most."""
+    one, result = found[0]
+    condition = condition_of(one.model, one.run, result, index=index)
+    seeds: dict[int, Seeded] = {}
+    for scored, own in found:
+        if scored.seed is not None:
+            seeds.setdefault(scored.seed, Seeded(scored.seed, scored.run, own))
+    several = tuple(seeds.values()) if len(seeds) > 1 else ()
+    return Cell(condition, one.run, result, several)
 
 
 def condition_of(model: Model, run: Run, result: MaskResult, *, index: int) -> Condition:

@@ -4,18 +4,22 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jaxablate.core.errors import UserError
-from jaxablate.reports import facts, findings
+from jaxablate.reports import facts, findings, instruments
 from jaxablate.reports.appendix import appendix, finetune_appendix
+from jaxablate.reports.budget import budget
 from jaxablate.reports.compare import macro
 from jaxablate.reports.doses import dose_responses
 from jaxablate.reports.experiment_view import Overview
 from jaxablate.reports.finetune import GAP, GAP_SHARE, FinetuneRun
 from jaxablate.reports.further import further_results
-from jaxablate.reports.learning import curves, finished, losses, sweeps, texts, training
+from jaxablate.reports.learning import curves, finished, losses, seeds, texts, training
 from jaxablate.reports.load import Run
 from jaxablate.reports.matrix import Matrix, build_matrix
+from jaxablate.reports.origins import origins
+from jaxablate.reports.pairs import counted
 from jaxablate.reports.places import moved, without_places
 from jaxablate.reports.study import Study
+from jaxablate.reports.sweeps import sweep_tables
 
 # Settings in which the evaluations of one experiment should agree.
 COMPARED = ("variant", "split", "limit", "subset", "dtype", "bos", "boundary")
@@ -28,7 +32,7 @@ def build_overview(study: Study) -> Overview:
         UserError: when no run is done, or runs that are compared answered different questions.
     """
     runs = [one.run for one in study.scored]
-    trained = [model.run for model in study.models if model.run]
+    trained = [run for model in study.models for run in model.runs]
     _check_runs(runs, trained)
     matrix = build_matrix(study)
     return Overview(
@@ -44,6 +48,7 @@ def build_overview(study: Study) -> Overview:
         macro=tuple(macro(cell) for cell in matrix.cells),
         kept=tuple(matrix.kept()),
         recovery_goal=study.criteria.recovery,
+        baseline_mask=study.criteria.baseline_mask,
         comparisons=matrix.comparisons(),
         further=further_results(study),
         training=training(study.models),
@@ -51,10 +56,14 @@ def build_overview(study: Study) -> Overview:
         losses=losses(study.models),
         curves=curves(study.models),
         doses=dose_responses(study.scored),
-        sweeps=sweeps(study.models),
+        sweeps=sweep_tables(study, matrix),
+        instruments=instruments.kept(matrix, study.models),
+        canaries=instruments.canaries(matrix),
+        seeds=seeds(study.models),
+        origins=origins(study, matrix),
         runs=tuple(_appendix(runs, trained, study.places)),
         facts=study.facts,
-        methods=_methods(runs, trained),
+        methods=_methods(study, runs, trained),
     )
 
 
@@ -70,7 +79,7 @@ def _check_runs(runs: Sequence[Run], trained: Sequence[FinetuneRun]) -> None:
 
 
 def _lead(study: Study, matrix: Matrix) -> str:
-    runs = len(study.scored) + sum(model.run is not None for model in study.models)
+    runs = len(study.scored) + sum(len(model.runs) for model in study.models)
     counts = (
         (len(matrix.models), "model"),
         (len(matrix.columns), "mask"),
@@ -106,6 +115,8 @@ def _warnings(
             f"LEAKY: under {', '.join(leaky)} an answer can see itself, so the score does not "
             "measure skill. Such scores are shown and never compared."
         )
+    yield from instruments.leaking(matrix)
+    yield from budget(matrix)
     yield from _matrix_warnings(study, matrix)
     done = [run for run in runs if run.results]
     if any(run.config.get("variant") == "compat" for run in done):
@@ -122,13 +133,15 @@ def _warnings(
 
 def _matrix_warnings(study: Study, matrix: Matrix) -> Iterator[str]:
     """What makes cells of the matrix unlike each other."""
-    tasks = {cell.condition.label: {t.name for t in cell.result.tasks} for cell in matrix.cells}
+    tasks = {cell.condition.label: {t.name for t in counted(cell)} for cell in matrix.cells}
     for label, names in tasks.items():
         missing = [task for task in matrix.tasks if task not in names]
         if missing:
             yield f"{label} lacks {', '.join(missing)}: its mean over tasks is of fewer tasks."
-    found = [(one.model.name, r.values["mask"]) for one in study.main for r in one.run.results]
-    for name, algebra in dict.fromkeys(key for key in found if found.count(key) > 1):
+    found = [
+        (one.model.name, r.values["mask"], one.seed) for one in study.main for r in one.run.results
+    ]
+    for name, algebra, _ in dict.fromkeys(key for key in found if found.count(key) > 1):
         yield f"{name} was scored more than once under {algebra}; the first run is shown."
     weights = dict.fromkeys(
         str(one.run.manifest.get("weights"))
@@ -150,7 +163,28 @@ def _appendix(
         yield {**entry, "facts": shown}
 
 
-def _methods(runs: Sequence[Run], trained: Sequence[FinetuneRun]) -> tuple[str, ...]:
+def _seed_methods(study: Study) -> Iterator[str]:
+    """What intervals hold of the spread between trainings."""
+    if not any(len(model.members) > 1 for model in study.models):
+        yield (
+            "Intervals are over questions. They say nothing about the spread between training "
+            "runs with other seeds; each arm here is one run unless the tables show more."
+        )
+        return
+    yield (
+        "Where several seeds stand behind a number it is their mean, and sd is their sample "
+        "standard deviation. A seed decides the order of the data, the start of LoRA, dropout and "
+        "rounding; which records are learned and held out is the same for all. The interval holds "
+        "questions and seeds: questions are resampled, each with its mean over the seeds, and a "
+        "deviation of the mean over seeds is added to every resample (Student's t with one degree "
+        "of freedom less than there are seeds; two models of the same seeds deviate together). "
+        "Such a difference has its p value from the same resamples. Few seeds tell little of a "
+        "spread, so these intervals are wide. Bars of losses go from the lowest to the highest "
+        "seed. The base is one checkpoint: nothing here tells of other pretrainings."
+    )
+
+
+def _methods(study: Study, runs: Sequence[Run], trained: Sequence[FinetuneRun]) -> tuple[str, ...]:
     scored = [run for run in runs if run.results]
     lines = list(facts.methods(scored))[:3] if scored else []
     if scored:
@@ -171,7 +205,6 @@ def _methods(runs: Sequence[Run], trained: Sequence[FinetuneRun]) -> tuple[str, 
             "through the cache, where nothing can be seen that is not there yet. The gap is that "
             "loss minus the loss of the same tokens in one pass. "
             f"A gap above {GAP:g} nats and {GAP_SHARE:.0%} is a leak, not skill.",
-            "Intervals are over questions. They say nothing about the spread between training "
-            "runs with other seeds; each arm here is one run unless the tables show more.",
+            *_seed_methods(study),
         ]
     return (*lines, "Every number comes from the run folders named below.")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from jaxablate.core.errors import UserError
 from jaxablate.reports.finetune import FinetuneRun, finetuned_from
@@ -32,7 +33,8 @@ class Sweep:
 class Model:
     """The base (no run), or what a training run made of it.
 
-    `maker` is the training that made the base, where it belongs to the study.
+    `maker` is the training that made the base, where it belongs to the study. `members` are the
+    trainings of several seeds; `run` then tells of their means.
     """
 
     name: str
@@ -40,6 +42,13 @@ class Model:
     run: FinetuneRun | None = None
     sweep: Sweep | None = None
     maker: FinetuneRun | None = None
+    members: tuple[tuple[int, FinetuneRun], ...] = ()
+
+    @property
+    def runs(self) -> tuple[FinetuneRun, ...]:
+        """The run folders behind it."""
+        own = (self.run,) if self.run else ()
+        return tuple(run for _, run in self.members) or own
 
     @property
     def stopped(self) -> str:
@@ -50,12 +59,18 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """An evaluation run and the model that it scored."""
+    """An evaluation run and the model that it scored.
+
+    `seed` is that of the model's training, where there are several; evaluations of one `group`
+    differ in it alone.
+    """
 
     model: Model
     run: Run
     title: str = ""
     dose: Dose | None = None
+    seed: int | None = None
+    group: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,18 +108,28 @@ class Study:
     facts: tuple[tuple[str, str], ...] = ()
     places: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def main(self) -> tuple[Scored, ...]:
         """Finished evaluations that are compared: no doses, and at least one task of the first."""
-        done = [one for one in self.scored if one.run.results and one.dose is None]
-        first = set(done[0].run.tasks) if done else set()
-        return tuple(one for one in done if first & set(one.run.tasks))
+        first = set(self._done[0].run.tasks) if self._done else set()
+        return tuple(one for one in self._done if first & set(one.run.tasks))
 
-    @property
+    @cached_property
     def further(self) -> tuple[Scored, ...]:
         """Finished evaluations on other tasks: shown, and in no mean over tasks."""
-        done = [one for one in self.scored if one.run.results and one.dose is None]
-        return tuple(one for one in done if one not in self.main)
+        return tuple(one for one in self._done if one not in self.main)
+
+    @cached_property
+    def swept(self) -> tuple[Scored, ...]:
+        """Finished evaluations of what a sweep made."""
+        done = (one for one in self.scored if one.run.results and one.dose is None)
+        return tuple(one for one in done if one.model.sweep)
+
+    @cached_property
+    def _done(self) -> tuple[Scored, ...]:
+        """Finished evaluations of one model under some masks."""
+        done = (one for one in self.scored if one.run.results and one.dose is None)
+        return tuple(one for one in done if not one.model.sweep)
 
     def compares(self, model: Model) -> bool:
         """Whether a model was trained to be compared with the base."""
