@@ -31,7 +31,7 @@ def add_arguments(parser: Parser) -> None:
         metavar="FILE",
         help="the card (README.md); FILE's stem and -loss.png is the picture beside it",
     )
-    parser.add_argument("--name", help="of the model (default: the experiment's name)")
+    parser.add_argument("--name", default="", help="of the model (default: the experiment's name)")
     parser.add_argument(
         "--licence",
         default="cc-by-sa-4.0",
@@ -43,7 +43,7 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--works",
-        type=Path,
+        default="",
         metavar="FILE.tsv",
         help="table of the works in the text, with the columns path, source and licence",
     )
@@ -58,18 +58,16 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write card and picture, and print their paths."""
-    from jaxablate.reports.card import write_card
+    from jaxablate.reports.card import CardConfig, write_card
 
-    written = write_card(
-        args.experiment,
-        args.model,
-        args.out,
+    config = CardConfig(
         name=args.name,
         licence=args.licence,
-        languages=args.language or ["en"],
+        languages=tuple(args.language or ["en"]),
         works=args.works,
-        notes=args.note,
+        notes=tuple(args.note),
     )
+    written = write_card(args.experiment, args.model, args.out, config)
     for path in written:
         print(visible(path))
     return 0

@@ -6,7 +6,6 @@
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +24,32 @@ from jaxablate.reports.works import Shelf, read_works
 
 LICENCE = "cc-by-sa-4.0"
 TAGS = ("jaxablate", "attention-masks", "prefix-lm", "small-language-model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardConfig:
+    """What a card says that no run folder tells.
+
+    Attributes:
+        name: of the model; empty is the experiment's name.
+        licence: of the weights, as the hub writes it.
+        languages: of the text, as the hub writes them.
+        works: table of the works in the text, see `reports.works`; empty for none.
+        notes: sentences that stand below the scores.
+    """
+
+    name: str = ""
+    licence: str = LICENCE
+    languages: tuple[str, ...] = ("en",)
+    works: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for value in (self.licence, *self.languages):
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", value):
+                raise UserError(
+                    f"licence and language are short names such as {LICENCE}, got {value!r}"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +78,15 @@ class Card:
     runs: tuple[tuple[str, ...], ...]
     fingerprint: str
 
+    @property
+    def fence(self) -> str:
+        """Begins and ends a block of code: more backticks than stand in a row in any of them."""
+        found = re.findall("`+", f"{self.command}\n{self.config}")
+        return "`" * max([3, *(len(run) + 1 for run in found)])
+
 
 def write_card(
-    folder: str | Path,
-    model: str,
-    out: Path,
-    *,
-    name: str | None = None,
-    licence: str = LICENCE,
-    languages: Sequence[str] = ("en",),
-    works: str | Path | None = None,
-    notes: Sequence[str] = (),
+    folder: str | Path, model: str, out: Path, config: CardConfig | None = None
 ) -> tuple[Path, Path]:
     """Write the card and its picture; returns their paths. Equal folders give equal bytes.
 
@@ -71,67 +94,41 @@ def write_card(
         folder: an experiment's.
         model: training stage whose model it is.
         out: the Markdown file; the picture lies beside it.
-        name: of the model; default: the experiment's name.
-        licence: of the weights, as the hub writes it.
-        languages: of the text, as the hub writes them.
-        works: table of the works in the text, see `reports.works`.
-        notes: sentences to stand below the scores.
+        config: what the folders do not tell.
 
     Raises:
         UserError: for a model that was not trained from nothing, and for folders or files that are
             not as they should be.
     """
-    for value in (licence, *languages):
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", value):
-            raise UserError(
-                f"licence and language are short names such as {LICENCE}, got {value!r}"
-            )
     lineage = load_lineage(folder, model)
+    picture = out.with_name(f"{out.stem}-loss.png")
+    text = card_markdown(build_card(lineage, config or CardConfig(), picture.name))
+    curve = loss_png(lineage.trainings[0].run)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(picture, curve)
+    write_atomic(out, text)
+    return out, picture
+
+
+def build_card(lineage: Lineage, config: CardConfig, picture: str) -> Card:
+    """The card of a model with the name of its picture; raises `UserError` as `write_card` does."""
     first = lineage.trainings[0].run
     if not first.from_nothing:
         raise UserError(
             f"{first.path}: began with a checkpoint from outside; a card tells of models that were "
             "trained from nothing"
         )
-    picture = out.with_name(f"{out.stem}-loss.png")
-    shelves = read_works(works) if works else ()
-    card = _card(
-        lineage,
-        name=name or lineage.experiment,
-        licence=licence,
-        front=_front(licence, languages),
-        shelves=shelves,
-        notes=notes,
-        picture=picture.name,
-    )
-    text = card_markdown(card)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(picture, loss_png(first))
-    write_atomic(out, text)
-    return out, picture
-
-
-def _card(
-    lineage: Lineage,
-    *,
-    name: str,
-    licence: str,
-    front: str,
-    shelves: tuple[Shelf, ...],
-    notes: Sequence[str],
-    picture: str,
-) -> Card:
-    first = lineage.trainings[0].run
+    shelves = read_works(config.works) if config.works else ()
     sources, tables = text_sources(first), score_tables(lineage)
     return Card(
-        front=front,
-        name=name,
-        licences=tuple(card_text.licences(licence, sources)),
+        front=_front(config),
+        name=config.name or lineage.experiment,
+        licences=tuple(card_text.licences(config.licence, sources)),
         old=card_text.is_old(sources, shelves),
         lead=_lead(lineage),
         abilities=abilities(tables),
         tables=tables,
-        notes=(*score_notes(lineage), *notes),
+        notes=(*score_notes(lineage), *config.notes),
         sizes=tuple(card_training.sizes(first)),
         sources=sources,
         epochs=card_text.epochs(lineage),
@@ -148,10 +145,10 @@ def _card(
     )
 
 
-def _front(licence: str, languages: Sequence[str]) -> str:
+def _front(config: CardConfig) -> str:
     table = {
-        "license": licence,
-        "language": list(languages),
+        "license": config.licence,
+        "language": list(config.languages),
         "pipeline_tag": "text-generation",
         "tags": list(TAGS),
     }

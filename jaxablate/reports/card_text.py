@@ -1,6 +1,7 @@
 """What a model card says of the text: licences, attribution, epochs, what was kept out."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from jaxablate.reports.card_training import amount
@@ -93,7 +94,7 @@ def _rows_of(lineage: Lineage, protect: Mapping[str, Any]) -> dict[str, int]:
     """How many protected rows a benchmark has, where an evaluation read the same file."""
     found: dict[str, int] = {}
     for one in lineage.evaluations:
-        if one.run.config.get("data") != protect.get("folder"):
+        if PurePath(str(one.run.config.get("data"))) != PurePath(str(protect.get("folder"))):
             continue
         for task, facts in tables(one.run.manifest.get("data")):
             rows, origin = facts.get("rows_in_split"), str(facts.get("origin"))

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from jaxablate.core.text import visible
 from jaxablate.reports.finetune import FinetuneRun
 from jaxablate.reports.lineage import Evaluated, Lineage, Trained
 from jaxablate.reports.places import without_places
@@ -17,7 +18,7 @@ Row = tuple[str, tuple[str, ...]]
 _PLACED = ("checkpoint", "name")
 
 
-def amount(number: float) -> str:
+def amount(number: int) -> str:
     """A count in words.
 
     >>> amount(8), amount(262_144_000), amount(115_008)
@@ -111,7 +112,7 @@ def command(lineage: Lineage) -> str:
     environment = lineage.trainings[0].run.manifest.get("environment")
     argv = environment.get("argv") if isinstance(environment, dict) else None
     words = argv[1:] if isinstance(argv, list) else []
-    return shlex.join(["jaxablate", *(_name(str(word)) for word in words)])
+    return visible(shlex.join(["jaxablate", *(_name(str(word)) for word in words)]))
 
 
 def _name(word: str) -> str:
@@ -132,7 +133,7 @@ def config_yaml(lineage: Lineage) -> str:
         "stages": stages,
     }
     text = yaml.safe_dump(table, sort_keys=False, allow_unicode=True, width=100)
-    return without_places(text).rstrip()
+    return visible(without_places(text)).rstrip()
 
 
 def _stage(one: Trained | Evaluated) -> dict[str, Any]:
