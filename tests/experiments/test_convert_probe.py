@@ -33,7 +33,9 @@ def made(root, source, *overrides):
     return plan(root, *overrides, text=TEXT.replace("SOURCE", json.dumps(str(source))))
 
 
-def test_the_model_is_converted_then_probed_and_both_are_done_once(source, tmp_path):
+def test_the_model_is_converted_then_probed_and_both_are_done_once(source, tmp_path, monkeypatch):
+    for name in ("HF_TOKEN", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "hf_secret_that_must_not_travel")
     study = made(tmp_path / "x", source)
     found = run_experiment(study, stages=["leaks"])
     assert found.page is None
@@ -48,6 +50,8 @@ def test_the_model_is_converted_then_probed_and_both_are_done_once(source, tmp_p
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.json") if p.parent != study.root}
     run_experiment(made(tmp_path / "x", source), stages=["leaks"])
     assert before == {p: p.stat().st_mtime_ns for p in before}
+    files = [path for path in study.root.rglob("*") if path.is_file()]
+    assert not any(b"must_not_travel" in path.read_bytes() for path in files)
 
 
 def test_another_source_is_another_run_and_so_is_what_works_on_it(source, tmp_path):
