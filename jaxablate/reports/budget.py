@@ -13,14 +13,14 @@ def budget(matrix: Matrix) -> Iterator[str]:
 
     A target is a token that is learned.
     """
-    trained = [model for model in matrix.trained if model.run and _seen(model.run.summary)]
-    for model in trained[1:]:
-        assert model.run and trained[0].run
-        own, wanted = _seen(model.run.summary), _seen(trained[0].run.summary)
+    found = [(m.name, _seen(m.run.summary)) for m in matrix.trained if m.run]
+    found = [(name, seen) for name, seen in found if seen]
+    for name, own in found[1:]:
+        judged, wanted = found[0]
         share = own / wanted - 1
         if abs(share) > MOST:
             yield (
-                f"Budget: {model.name} saw {own:,} targets, {trained[0].name} {wanted:,} "
+                f"Budget: {name} saw {own:,} targets, {judged} {wanted:,} "
                 f"({share:+.1%}): not a comparison of equal tokens."
             )
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from jaxablate.reports.compare import Cell, macro, macro_difference
 from jaxablate.reports.experiment_view import Criterion
 from jaxablate.reports.matrix import ABOVE, Matrix
+from jaxablate.reports.pairs import counted
 from jaxablate.reports.study import BASE, Model
 from jaxablate.reports.view import Estimate, rounded
 
@@ -31,7 +32,7 @@ def _cost(matrix: Matrix) -> Iterator[str]:
         return
     yield (
         f"The base has a macro accuracy of {_value(macro(base).accuracy)} under "
-        f"{base.condition.mask} over {_count(len(base.result.tasks), 'task')}; "
+        f"{base.condition.mask} over {_count(len(counted(base)), 'task')}; "
         f"chance is {macro(base).chance:.3f}."
     )
     if not matrix.skilled:

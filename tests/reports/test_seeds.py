@@ -145,7 +145,9 @@ def test_differences_to_the_base_and_to_the_control_tell_the_seeds(view):
     assert recovery.value.value == pytest.approx(168 / 180)
     assert recovery.value.seeds == pytest.approx([160 / 180, 168 / 180, 176 / 180])
     assert gain.value.value == pytest.approx((168 - 110) / ITEMS)
-    assert "3 seeds: 0.800 to 0.880" in " ".join(view.summary)
+    told = " ".join(view.summary)
+    assert "3 seeds: 0.800 to 0.880" in told
+    assert "under causal over 1 task;" in told
     rows = [row for table in view.comparisons for row in table.rows]
     (control,) = [row for row in rows if row.against.model == "control" and row.task == "piqa"]
     assert control.value.seeds == pytest.approx([0.20, 0.24, 0.28])
