@@ -108,7 +108,8 @@ def _render_runs(
     )
     if trained:
         how = "trained" if any(run.from_nothing for run in trained) else "finetuned"
-        bases = [name for name in names if name not in {run.path.name for run in trained}]
+        made = {run.path.name for run in trained}
+        bases = [name for name in names if name not in made] or list(names)
         heading = title or f"{', '.join(bases)} {how} under attention masks"
         study = study_of(runs, trained, title=heading, baseline=baseline)
         overview = build_overview(study)

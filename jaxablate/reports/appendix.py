@@ -7,6 +7,7 @@ from typing import Any
 from jaxablate.reports.facts import items, tables
 from jaxablate.reports.finetune import FinetuneRun, stop_rule
 from jaxablate.reports.load import Run, TaskResult
+from jaxablate.runs.folder import PRETRAIN
 
 # Settings that change what is measured; the first value is the ordinary one.
 SWITCHES = (
@@ -19,6 +20,8 @@ SWITCHES = (
     ("kernel", "auto"),
     ("allow_leaky", False),
 )
+
+NOTHING = "none: trained from nothing"
 
 
 def appendix(run: Run, *, timed: bool = True) -> dict[str, Any]:
@@ -72,7 +75,8 @@ def _finetune_facts(run: FinetuneRun) -> Iterator[tuple[str, str]]:
 def _identity(manifest: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     source = manifest.get("source")
     source = source if isinstance(source, dict) else {}
-    yield "checkpoint", str(config.get("checkpoint", "?"))
+    none = NOTHING if manifest["kind"] == PRETRAIN else "?"
+    yield "checkpoint", str(config.get("checkpoint", none))
     for name in ("revision", "run", "step"):
         if source.get(name):
             yield name if name != "run" else "made by run", str(source[name])

@@ -92,7 +92,8 @@ def load_experiment(folder: str | Path, *, title: str | None = None) -> Study:
             models[stage["name"]] = _trained(stage, root, path)
         elif stage["kind"] == MAKES:
             models[stage["name"]] = Model(name=stage["name"], title=_title(stage))
-    models[BASE] = replace(models[BASE], maker=_maker(stages, models, root, path))
+    maker = _maker(stages, models, root, path)
+    models[BASE] = replace(models[BASE], maker=maker)
     groups = grouped(models, stages)
     found = {model.name: model for model in groups.values()}
     scored = [_scored(stage, models, root, path) for stage in stages if stage["kind"] == load.KIND]
@@ -104,6 +105,7 @@ def load_experiment(folder: str | Path, *, title: str | None = None) -> Study:
         facts=(
             ("experiment", table["name"]),
             ("config fingerprint", str(table.get("fingerprint") or "?")),
+            *((("base", f"made by run {maker.id}"),) if maker else ()),
             ("stages", "\n".join(_stage_line(stage) for stage in table["stages"])),
         ),
         places=tuple(PurePosixPath(stage["run"]).name for stage in stages),
