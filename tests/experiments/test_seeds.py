@@ -1,12 +1,14 @@
 """Several seeds: what is trained, and what works on it, is run once for each; all else once."""
 
+import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 import yaml
 
 from jaxablate.core.errors import UserError
-from jaxablate.core.settings import parse_yaml
+from jaxablate.core.settings import parse_yaml, read_settings
 from jaxablate.experiments.plan import make_plan
 from jaxablate.experiments.runner import run_experiment
 from tests.experiments.small import plan, settings
@@ -128,3 +130,35 @@ def test_seeds_that_contradict_something_are_refused(override):
     more = ["stages.rates.values=[4, 5]"] if "over=seed" in override else []
     with pytest.raises(UserError, match=WRONG[override]):
         make_plan(settings(*([] if override.startswith("seeds") else [SEEDS]), override, *more))
+
+
+@pytest.fixture(scope="module")
+def reference():
+    path = Path(__file__).parents[2] / "configs" / "ablation" / "ref_28m.yaml"
+    return {job.name: job for job in make_plan(read_settings([path], []), "root").jobs()}
+
+
+def test_the_reference_study_has_a_control_of_equal_tokens(reference):
+    ours, control = reference["stage3b_s2"].config, reference["stage3a_s2"].config
+    same = {"mask": "causal", "eval_masks": control.eval_masks, "decode_rows": 0}
+    assert dataclasses.replace(ours, **same) == control
+    assert ours.use == "last"
+    assert reference["full3b_s0"].config.lora is None
+
+
+def test_the_reference_study_scores_each_model_honestly_and_with_the_leak_as_a_probe(reference):
+    for name in ("base_scored", "stage3a_scored_s0", "stage3b_scored_s1", "full3b_scored_s2"):
+        config = reference[name].config
+        assert config.masks == ("causal", "prefix_lm", "full_bidirectional")
+        assert {"piqa", "recall_mcq", "null_mcq"} <= set(config.tasks)
+        assert config.limit == 0
+    assert reference["leak_s0"].config.decode_rows > 0
+
+
+def test_the_reference_study_varies_steps_rate_and_master_weights_over_three_seeds(reference):
+    for group, values in (("steps", 5), ("rates", 3), ("masters", 2)):
+        found = [job for job in reference.values() if job.stage == group]
+        assert len(found) == 3 * values
+        assert {job.seed for job in found} == {0, 1, 2}
+    scored = [job for job in reference.values() if job.stage == "steps_scored"]
+    assert len(scored) == 15
