@@ -233,6 +233,11 @@ def test_every_run_folder_is_named_with_what_it_is_shown_in(root, view, pages):
     assert all(run in pages[0] for run in runs)
 
 
+def test_the_matrix_says_how_much_each_model_saw(pages):
+    assert all("20 / 20 steps, 1,001 targets" in page for page in pages)
+    assert "| control | prefix\\_lm, 20 / 20 steps, 1,001 targets |" in pages[1]
+
+
 def test_unequal_budgets_are_told(tmp_path, view):
     assert not [line for line in view.warnings if line.startswith("Budget")]
     unequal = build_overview(load_experiment(write_study(tmp_path / "e", control=980)))
