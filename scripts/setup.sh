@@ -34,6 +34,7 @@ if [[ ! -x $venv/bin/python ]]; then
     "$python" -m venv "$venv"
 fi
 echo "setup: installing jaxablate${extras:+ with $extras}"
-"$venv/bin/python" -m pip install -qq --editable ".${extras:+[$extras]}"
+# Most modules of the dependencies are never imported, so none is compiled ahead.
+"$venv/bin/python" -m pip install -qq --no-compile --editable ".${extras:+[$extras]}"
 "$venv/bin/python" -m pip check --quiet || "$venv/bin/python" -m pip check
 touch "$stamp"

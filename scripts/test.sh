@@ -5,16 +5,27 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh test dev
 bin="${VENV:-.venv}/bin"
+# Many tests start processes: what one of them has compiled from source is there for the next.
+unset PYTHONDONTWRITEBYTECODE
 
 echo "test: ruff"
 "$bin/ruff" check --quiet .
 "$bin/ruff" format --check --quiet .
 echo "test: layers"
 "$bin/lint-imports" --no-cache
-echo "test: types"
-"$bin/pyright" --pythonpath "$bin/python" --warnings
+echo "test: types, told at the end if there is anything to tell"
+said=$(mktemp)
+"$bin/pyright" --pythonpath "$bin/python" --warnings >"$said" 2>&1 &
+types=$!
+trap 'kill "$types" 2>/dev/null || true; rm -f "$said"' EXIT
 echo "test: pytest"
 if [[ $# -eq 0 ]]; then
     set -- -n 2 --dist worksteal
 fi
-exec "$bin/python" -m pytest -q "$@"
+code=0
+"$bin/python" -m pytest -q "$@" || code=$?
+if ! wait "$types"; then
+    cat "$said"
+    exit 1
+fi
+exit "$code"
