@@ -30,7 +30,7 @@ def records_of(sources=None):
             "held_out_documents": 5 if held_out else 0,
             "held_out_tokens": held_out,
             "repeat": repeat,
-            "dropped": cut,
+            "dropped": dict(cut),
             "digest": digest(name),
         }
     train = sum(r["repeat"] * (r["tokens"] - r["held_out_tokens"]) for r in found.values())
