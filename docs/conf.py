@@ -40,7 +40,10 @@ default_role = "literal"
 # Types in signatures: those of other projects, whose pages an offline build does not know, and our
 # own that have no entry in the reference.
 nitpick_ignore_regex = [
-    (r"py:class", r"(jax|jaxlib|jaxtyping|flax|numpy|collections|pathlib|typing)\b.*|ndarray|Array"),
+    (
+        r"py:class",
+        r"(jax|jaxlib|jaxtyping|flax|numpy|collections|pathlib|typing)\b.*|ndarray|Array",
+    ),
     (r"py:class", r"jaxablate\.(core|data|evaluation|models|runs|training)\..*"),
     (r"py:exc", r"Stopped|SaveError"),
 ]

@@ -1,15 +1,16 @@
 """Every task: where its rows come from, under which licence, and how it asks."""
 
 import sys
+from functools import cache
 
-from jaxablate.data.sources import SOURCES, Source, load_rows
-from jaxablate.data.synthetic.instrument import INSTRUMENTS
+from jaxablate.data.sources import SOURCES, Rows, Source, load_rows
+from jaxablate.data.synthetic.instrument import INSTRUMENTS, make_row
 from jaxablate.evaluation.config import SAMPLES
 from jaxablate.evaluation.task import Item, Task, find_task, render_rows, task_names
 from reference import docstrings
 from reference.markdown import block, code, table, target
 
-SPLIT = "validation"
+SPLIT, FEW = "validation", 8
 
 
 def markdown() -> str:
@@ -42,8 +43,16 @@ def chance(task: Task) -> str:
 
 def items(task: Task, variant: str) -> list[Item]:
     """The task's bundled rows, as a variant asks them."""
-    rows = load_rows(task.data, SPLIT, folder=SAMPLES, limit=8)
-    return render_rows(task, variant, rows, SPLIT)[0]
+    return render_rows(task, variant, _rows(task.data), SPLIT)[0]
+
+
+@cache
+def _rows(name: str) -> Rows:
+    """A few rows: bundled, or made by rule (all rows of an instrument take seconds)."""
+    if not SOURCES[name].made:
+        return load_rows(name, SPLIT, folder=SAMPLES, limit=FEW)
+    made = tuple(make_row(name, SPLIT, index).to_row() for index in range(FEW))
+    return Rows(made, tuple(range(FEW)), FEW, "", "made")
 
 
 def _task(name: str) -> str:
