@@ -159,7 +159,7 @@ def test_a_sweep_is_one_run_a_value_and_one_table(here, work, capsys):
 
 
 def test_every_shipped_experiment_has_all_stages_and_is_valid(capsys, tmp_path):
-    files = sorted(CONFIGS.glob("*.yaml"))
+    files = sorted(set(CONFIGS.glob("*.yaml")) - {CONFIGS / "ref_28m.yaml"})
     assert {file.stem for file in files} >= {"ministral3_3b", "llama31_8b", "qwen25_7b", "tiny"}
     for file in files:
         assert main(["run", str(file), "--list", "--out", str(tmp_path / file.stem)]) == 0
@@ -172,3 +172,14 @@ def test_every_shipped_experiment_has_all_stages_and_is_valid(capsys, tmp_path):
         assert {"evaluate", "finetune", "sweep"} <= kinds
         assert text["stages"]["leak"]["stop"]["leak_action"] == "note"
         assert any("dose" in stage for stage in text["stages"].values())
+
+
+def test_the_reference_study_is_valid_with_any_data_and_lists_its_seeds(capsys, tmp_path):
+    settings = ("evaluate.data=benchmarks", "finetune.data.folder=samples")
+    settings += ("finetune.data.name=instructions",)
+    sets = [word for setting in settings for word in ("--set", setting)]
+    file = str(CONFIGS / "ref_28m.yaml")
+    assert main(["run", file, "--list", "--out", str(tmp_path / "x"), *sets]) == 0
+    shown = states(capsys.readouterr().out)
+    assert {"base_scored", "stage3b_s0", "stage3b_s2", "stage3b_scored_s1"} <= set(shown)
+    assert set(shown.values()) == {"new"}
