@@ -17,15 +17,18 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="jaxablate-tests-")
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Many tests compile the same small programs: both workers, and commands in processes of their
+# own, find what any of them has compiled.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = (
+    tempfile.gettempdir()
+    + "/programs-"
+    + os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
 
 import jax
 
 jax.config.update("jax_default_matmul_precision", "highest")
-# Many tests compile the same small programs; both workers find what either has compiled.
-_PROGRAMS = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
-jax.config.update("jax_compilation_cache_dir", f"{tempfile.gettempdir()}/programs-{_PROGRAMS}")
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 

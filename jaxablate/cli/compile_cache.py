@@ -1,7 +1,9 @@
 """The compilation cache on disk: a program compiled once is not compiled by the next command.
 
-`JAX_COMPILATION_CACHE_DIR` says where; by default under the user's cache folder. An entry that is
-damaged only costs a new compilation, so a cache is never verified and can be deleted at any time.
+`JAX_COMPILATION_CACHE_DIR` says where; by default under the user's cache folder. What compiles in
+less than `JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS` is not kept, by default half a second. An
+entry that is damaged only costs a new compilation, so a cache is never verified and can be deleted
+at any time.
 """
 
 import os
@@ -23,5 +25,6 @@ def use_compile_cache() -> Path | None:
     except OSError:
         return None
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
     return folder

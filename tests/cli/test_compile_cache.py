@@ -14,9 +14,9 @@ jax.jit(lambda x: x * 2 + 1)(jax.numpy.ones(7)).block_until_ready()
 
 
 def run(**environment):
-    settings = {**os.environ, **environment}
-    if "JAX_COMPILATION_CACHE_DIR" not in environment:
-        settings.pop("JAX_COMPILATION_CACHE_DIR", None)
+    others = {name: value for name, value in os.environ.items() if not name.startswith("JAX_C")}
+    others.pop("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", None)
+    settings = {**others, **environment}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], env=settings, capture_output=True, text=True, check=True
     )
@@ -29,6 +29,11 @@ def test_programs_are_kept_under_the_users_cache_or_where_jax_is_told(tmp_path):
     named = tmp_path / "named"
     assert run(JAX_COMPILATION_CACHE_DIR=str(named)) == str(named)
     assert list(named.iterdir())
+
+
+def test_what_compiles_quickly_is_not_kept_where_jax_is_told_so(tmp_path):
+    run(JAX_COMPILATION_CACHE_DIR=str(tmp_path), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="60")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_cache_that_cannot_be_made_is_done_without(tmp_path):

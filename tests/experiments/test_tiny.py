@@ -22,7 +22,7 @@ def start(cwd, cache, *words):
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_COMPILATION_CACHE_DIR": str(cache),  # its own: a kill may leave half a program
         "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("count=8", "count=1"),
     }
     config = str(ROOT / "configs" / "ablation" / "tiny.yaml")
