@@ -11,7 +11,7 @@ from tests.engine.models import random_model
 
 @pytest.fixture(scope="module")
 def lm():
-    return random_model()
+    return random_model(windows=(None, None))
 
 
 @pytest.mark.parametrize("mask", ["causal", "prefix_lm", "sliding_window(4)"])

@@ -161,12 +161,15 @@ def test_bfloat16_compute_keeps_float32_masters_and_counts_what_changed():
     np.testing.assert_allclose(metrics.loss.mean, mean_ce(varied()), rtol=2e-2)
 
 
+STOCHASTIC = StepConfig(master_dtype="bfloat16", rounding="stochastic")
+TINY = Schedule(kind="constant", peak=1e-5, total_steps=99)
+NORMS = ("*norm/weight",)
+
+
 def test_small_updates_survive_bfloat16_masters_only_by_stochastic_rounding():
-    tiny = Schedule(kind="constant", peak=1e-5, total_steps=99)
     shares, totals = {}, {}
     for rounding in ("nearest", "stochastic"):
-        settings = StepConfig(master_dtype="bfloat16", rounding=rounding)
-        run = Run(settings=settings, schedule=tiny, frozen=("*norm/weight",))
+        run = Run(settings=replace(STOCHASTIC, rounding=rounding), schedule=TINY, frozen=NORMS)
         before = {path: np.asarray(w, np.float64) for path, w in run.state.params.items()}
         shares[rounding] = float(run.advance(varied()).changed.mean)
         after = {path: np.asarray(w, np.float64) for path, w in run.state.params.items()}
@@ -179,13 +182,13 @@ def test_small_updates_survive_bfloat16_masters_only_by_stochastic_rounding():
 
 
 def test_a_repeated_run_is_the_same_bit_for_bit():
-    settings = StepConfig(master_dtype="bfloat16", rounding="stochastic")
+    settings = {"settings": STOCHASTIC, "schedule": TINY, "frozen": NORMS}
     batches = [varied(seed=seed) for seed in range(3)]
-    first, second = Run(settings=settings), Run(settings=settings)
+    first, second = Run(**settings), Run(**settings)
     assert first.losses(batches) == second.losses(batches)
     for path, weight in first.state.params.items():
         assert np.array_equal(weight, second.state.params[path])
-    other = Run(settings=settings, seed=1)
+    other = Run(**settings, seed=1)
     assert first.losses(batches) != other.losses(batches)
 
 
