@@ -85,14 +85,12 @@ def timed(began: float) -> Callable[[str], None]:
 
 
 def show_results(root: Path) -> None:
-    """Print the base under both masks, and what was finetuned under the ablating one."""
+    """Print the base under both masks, what was finetuned under the ablating one, and the words."""
     from jaxablate.reports.experiment import load_experiment
     from jaxablate.reports.overview import build_overview
 
     study = load_experiment(root)
     view = build_overview(study)
-    for line in view.summary:
-        print(visible(line))
     columns = {column.mask: column for column in view.columns}
     base, *tuned = view.models
     ablated = study.criteria.mask
@@ -105,6 +103,7 @@ def show_results(root: Path) -> None:
         rows.append((task or "all tasks", *map(_score, found), chance))
     header = [f"{model.name} {column.mask}" for model, column in shown]
     print_table(("accuracy [95 %]", *header, "chance"), rows)
+    print("\n".join([*map(visible, view.summary), ""]))
 
 
 def _score(result: Any) -> str:
@@ -117,15 +116,12 @@ def _score(result: Any) -> str:
 
 def show_leaks(probes: Sequence[Path]) -> None:
     """Say of each probed mask whether something leaked."""
-    from jaxablate.core.files import read_json
-    from jaxablate.runs.folder import METRICS
+    from jaxablate.reports.leakage import load_leaks
 
-    for path in probes:
-        for result in read_json(path / METRICS)["results"]:
-            moved = f"LEAKY, a logit moved by {result['future_change']:.2g}"
-            verdict = moved if result["leaks"] else "clean, no bit moved"
-            name = visible(result["name"])
-            print(f"{name}: {verdict} when its own target and later tokens were changed")
+    for leak in (leak for path in probes for leak in load_leaks(path, "base")):
+        moved = f"LEAKY, a logit moved by {leak.future_change:.2g}"
+        verdict = moved if leak.leaks else "clean, no bit moved"
+        print(f"{visible(leak.mask)}: {verdict} when its own target and what follows were changed")
 
 
 def _as_file(plan: Any, *, is_changed: bool) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxablate.core.errors import UserError, unknown
 from jaxablate.core.files import read_json
-from jaxablate.reports import finetune, load
+from jaxablate.reports import finetune, leakage, load
 from jaxablate.reports.finetune import FinetuneRun
 from jaxablate.reports.overview import build_overview
 from jaxablate.reports.render import experiment_html, experiment_markdown, write_pages
@@ -109,6 +109,7 @@ def load_experiment(folder: str | Path, *, title: str | None = None) -> Study:
             ("stages", "\n".join(_stage_line(stage) for stage in table["stages"])),
         ),
         places=tuple(PurePosixPath(stage["run"]).name for stage in stages),
+        leaks=tuple(leak for stage in stages for leak in _leaks(stage, root, path)),
     )
 
 
@@ -123,6 +124,12 @@ def run_folder(stage: Mapping[str, Any], root: Path, path: Path) -> Path:
             f"{folder}: no such run folder; stage {stage['name']!r} should have left it"
         )
     return folder
+
+
+def _leaks(stage: Mapping[str, Any], root: Path, path: Path) -> tuple[leakage.Leak, ...]:
+    if stage["kind"] != leakage.KIND:
+        return ()
+    return leakage.load_leaks(run_folder(stage, root, path), stage.get("model") or BASE)
 
 
 def _title(stage: Mapping[str, Any]) -> str:

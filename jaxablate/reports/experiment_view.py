@@ -5,6 +5,7 @@ from typing import Any
 
 from jaxablate.reports.charts import Chart
 from jaxablate.reports.finetune import Evaluation
+from jaxablate.reports.leakage import Leak
 from jaxablate.reports.study import Model, Scored
 from jaxablate.reports.text_sources import TextSource
 from jaxablate.reports.view import Condition, Difference, Estimate, Result
@@ -205,6 +206,7 @@ class Overview:
     texts: tuple[Text, ...]
     losses: tuple[Loss, ...]
     curves: tuple[Curves, ...]
+    leaks: tuple[Leak, ...]
     doses: tuple[DoseResponse, ...]
     sweeps: tuple[SweepTable, ...]
     instruments: tuple[Kept, ...]

@@ -55,6 +55,7 @@ def build_overview(study: Study) -> Overview:
         texts=texts(study.models),
         losses=losses(study.models),
         curves=curves(study.models),
+        leaks=study.leaks,
         doses=dose_responses(study.scored),
         sweeps=sweep_tables(study, matrix),
         instruments=instruments.kept(matrix, study.models),

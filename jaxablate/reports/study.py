@@ -6,6 +6,7 @@ from functools import cached_property
 
 from jaxablate.core.errors import UserError
 from jaxablate.reports.finetune import FinetuneRun, finetuned_from
+from jaxablate.reports.leakage import Leak
 from jaxablate.reports.load import Run
 
 BASE = "base"
@@ -98,7 +99,8 @@ class Criteria:
 class Study:
     """All that a report tells of: the base first among the models.
 
-    `places` are the names of run folders: a path into one of them is shown from there on.
+    `places` are the names of run folders: a path into one of them is shown from there on. `leaks`
+    is what probes measured.
     """
 
     title: str
@@ -107,6 +109,7 @@ class Study:
     criteria: Criteria = Criteria()
     facts: tuple[tuple[str, str], ...] = ()
     places: tuple[str, ...] = ()
+    leaks: tuple[Leak, ...] = ()
 
     @cached_property
     def main(self) -> tuple[Scored, ...]:

@@ -28,7 +28,8 @@ def here(tmp_path, monkeypatch, work):
 
     def measure(lm, mask, **sizes):
         leaks = str(mask) == str(parse("full_bidirectional"))
-        return {"leaks": leaks, "future_change": 2.5 if leaks else 0.0}
+        losses = {"prompt_change": 0.0, "teacher_forced_loss": 9.0, "decode_loss": 9.0}
+        return {"leaks": leaks, "future_change": 2.5 if leaks else 0.0, **losses}
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("jaxablate.checkpoints.convert.convert", convert)
