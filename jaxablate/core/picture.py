@@ -19,7 +19,8 @@ class Picture(Figure):
 
     def __init__(self, width: float, height: float):
         """An empty picture of this size in inches."""
-        super().__init__(figsize=(width, height), dpi=130, facecolor=GROUND, layout="constrained")
+        super().__init__(figsize=(width, height), dpi=130, facecolor=GROUND)
+        self.set_layout_engine("constrained", w_pad=0.08, h_pad=0.08)
 
     def grid(self, rows: int, columns: int, **options: Any) -> np.ndarray:
         """Empty axes [rows, columns]; options are those of `Figure.subplots`."""

@@ -45,8 +45,8 @@ def mask_picture(
     names = [str(mask) for mask in masks] if titles is None else list(titles)
     if not masks or len(names) != len(masks):
         raise UserError(f"a picture needs one title a mask, got {len(masks)} and {len(names)}")
-    columns = min(_MOST_COLUMNS, len(masks))
-    lines = -(-len(masks) // columns)
+    lines = -(-len(masks) // _MOST_COLUMNS)
+    columns = -(-len(masks) // lines)
     tables = [open_cells(mask, layout, layer=layer, head=head) for mask in masks]
     size = max(1.7, min(_WIDEST / columns, 0.24 * len(tables[0][1]) + 0.4))
     picture = Picture(columns * size, lines * (size + 0.3))

@@ -77,6 +77,15 @@ def share_ahead(weights: Float[np.ndarray, "L N T T"]) -> Float[np.ndarray, "L N
     return np.triu(weights, 1).sum(axis=-1).mean(axis=-1)
 
 
+def strongest_heads(
+    weights: Float[np.ndarray, "L N T T"], *, query: int, key: int, count: int = 2
+) -> list[tuple[int, int]]:
+    """(layer, head) of the heads that attend most from one position to another, strongest first."""
+    order = np.argsort(-weights[:, :, query, key], axis=None, kind="stable")[:count]
+    layers, heads = np.unravel_index(order, weights.shape[:2])
+    return list(zip(layers.tolist(), heads.tolist(), strict=True))
+
+
 def _choose_layers(layers: Sequence[int] | None, config: DecoderConfig) -> tuple[int, ...]:
     if layers is None:
         return tuple(range(config.num_layers))

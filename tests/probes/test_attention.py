@@ -9,7 +9,7 @@ from jaxablate.core.errors import UserError
 from jaxablate.core.slots import rows
 from jaxablate.kernels import reference
 from jaxablate.masks import parse
-from jaxablate.probes.attention import attention_weights, share_ahead
+from jaxablate.probes.attention import attention_weights, share_ahead, strongest_heads
 from tests.engine.models import random_model
 from tests.tiny import save_tiny
 
@@ -84,6 +84,13 @@ def test_the_share_ahead_is_zero_iff_nobody_looks_ahead(lm):
     assert (share_ahead(attention_weights(lm, TOKENS, "causal")) == 0).all()
     tables = np.array([[[[0.25, 0.75], [0.5, 0.5]]]], np.float32)
     assert share_ahead(tables).tolist() == [[0.375]]
+
+
+def test_the_strongest_heads_are_found():
+    weights = np.zeros((2, 3, 4, 4), np.float32)
+    weights[1, 2, 3, 0], weights[0, 1, 3, 0], weights[0, 0, 0, 3] = 0.5, 0.25, 0.9
+    assert strongest_heads(weights, query=3, key=0) == [(1, 2), (0, 1)]
+    assert strongest_heads(weights, query=-1, key=0, count=1) == [(1, 2)]
 
 
 @pytest.mark.parametrize(
