@@ -7,6 +7,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Kernels of notebooks find the package where this build does.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [sys.path[1], os.getenv("PYTHONPATH")]))
 
 from jaxablate import __version__
 

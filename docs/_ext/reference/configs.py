@@ -37,6 +37,7 @@ ROOTS = (
             "jaxablate.experiments.stages.sweep.SweepConfig",
             "jaxablate.experiments.stages.probe.ProbeConfig",
             "jaxablate.experiments.stages.convert.ConvertConfig",
+            "jaxablate.experiments.stages.model.ModelConfig",
         ),
     ),
 )
