@@ -210,7 +210,7 @@ class _Breaks(Watcher):
         raise _Break
 
 
-def test_a_full_disk_ends_the_run_and_leaves_what_was_saved(model, tmp_path):
+def test_a_full_disk_ends_the_run_and_leaves_what_was_saved(finished, model, tmp_path):
     out = tmp_path / "full"
     failpoints.arm({"save.digest_done": "raise:OSError:28@2"})
     try:
@@ -220,8 +220,7 @@ def test_a_full_disk_ends_the_run_and_leaves_what_was_saved(model, tmp_path):
         failpoints.arm({})
     assert read_json(out / "manifest.json")["status"] == "failed"
     assert StepStore(out / "checkpoints").steps() == [0]
-    whole = finetune(config(model, tmp_path / "whole"))
-    assert results(finetune(config(model, out)).path) == results(whole.path)
+    assert results(finetune(config(model, out)).path) == results(finished[0].path)
 
 
 def test_a_loss_that_is_no_number_ends_the_run(model, tmp_path):
@@ -234,8 +233,8 @@ def test_a_loss_that_is_no_number_ends_the_run(model, tmp_path):
     assert all(bool(np.isfinite(x).all()) for x in jax.tree.leaves(lm.params))
 
 
-def test_resuming_on_another_mesh_gives_the_same_losses(model, tmp_path):
-    whole = finetune(config(model, tmp_path / "whole"))
+def test_resuming_on_another_mesh_gives_the_same_losses(finished, model, tmp_path):
+    whole, _ = finished
     out = tmp_path / "moved"
     failpoints.arm({"save.begin": "raise:OSError:5@4"})
     try:
