@@ -131,13 +131,35 @@ def check_data(config: DataConfig) -> None:
 
 
 def load_examples(config: DataConfig, tokenizer: Tokenizer) -> SftData:
-    """Records of both sides as tokens.
+    """Records of both sides as tokens; what was asked for last in this process is kept.
 
     Raises:
         UserError: for data that is missing or has no usable record, a chat format without a chat
             template, a tokenizer without EOS.
     """
     check_data(config)
+    key = (config, tokenizer.digest, tokenizer.folder, _stamps(config))
+    if key not in _recent:
+        _recent[key] = _load(config, tokenizer)
+        while len(_recent) > KEPT:
+            del _recent[next(iter(_recent))]
+    return _recent[key]
+
+
+# Runs of one experiment read the same records: reading Alpaca anew takes half a minute.
+KEPT = 4
+_recent: dict[Any, SftData] = {}
+
+
+def _stamps(config: DataConfig) -> tuple[tuple[str, int, int], ...]:
+    """Names, times and sizes of the files that the records come from."""
+    if config.path is None or config.folder == INSTRUMENTS:
+        return ()
+    files = sorted((config.path / config.name).glob("*"))
+    return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+
+
+def _load(config: DataConfig, tokenizer: Tokenizer) -> SftData:
     render = _RENDERS.get(config.format) or ChatTemplate.load(tokenizer.folder).render
     train, held_out = _splits(config)
     sides = [

@@ -261,3 +261,14 @@ def test_missing_data_is_noticed_without_reading(tmp_path):
 def test_bad_settings_are_named(settings, message):
     with pytest.raises(UserError, match=message):
         build(DataConfig, Settings(settings))
+
+
+def test_records_are_read_once_a_process_until_their_file_changes(tmp_path, tokenizer):
+    rows = [{"instruction": f"say {n}", "output": f"the cat {n}"} for n in range(60)]
+    write(tmp_path, rows)
+    config = DataConfig(folder=str(tmp_path), name="set", max_length=64)
+    first = load_examples(config, tokenizer)
+    assert load_examples(config, tokenizer) is first
+    write(tmp_path, [*rows, {"instruction": "say more", "output": "the cat sat"}])
+    again = load_examples(config, tokenizer)
+    assert len(again.train) + len(again.held_out) == 61
