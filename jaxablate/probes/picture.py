@@ -60,6 +60,7 @@ def flow_picture(
             label_slots(axes, list(labels), list(labels), size=_letter_size(len(labels)))
             _frame(axes, len(labels), flow.prompt_length)
             _mark(axes, targets_seen(table), flow.prompt_length)
+        measured.set_xlabel("input token", fontsize=8.0)
     grid[0, 0].set_ylabel("measured: loss at this position", fontsize=8.0)
     grid[1, 0].set_ylabel("by the mask alone", fontsize=8.0)
     _add_bar(picture, image, grid[:1], "|d loss / d embedding|")
@@ -100,6 +101,9 @@ def attention_picture(
             label_slots(axes, list(labels), list(labels), size=_letter_size(len(labels)))
             if prompt_length is not None:
                 _frame(axes, len(labels), prompt_length)
+        line[0].set_ylabel("query", fontsize=8.0)
+    for axes in grid[0]:
+        axes.set_xlabel("key", fontsize=8.0)
     _add_bar(picture, image, grid, "attention weight", ticks=(0, 0.05, 0.2, 0.5, 1))
     return picture
 
