@@ -90,7 +90,7 @@ for difference in [one for one in view.differences if not one.condition.leaky]:
     print(
         f"{difference.task:<10}{difference.condition.label} - causal: "
         f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]  "
-        f"p = {difference.adjusted:.3f}  {difference.verdict}"
+        f"p = {difference.adjusted:.2g}  {difference.verdict}"
     )
 
 # %% [markdown]
