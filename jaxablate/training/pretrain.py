@@ -48,7 +48,8 @@ class PretrainConfig(FinetuneConfig):
     """
 
     name: str
-    data: TextConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+    # Another kind of data than a finetuning's, and required: text has no default.
+    data: TextConfig  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
     shape: ShapeConfig = field(default_factory=ShapeConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     checkpoint: str = operational("")
@@ -124,8 +125,6 @@ def prepare(config: PretrainConfig) -> None:
     if tokenizer.eos_id is None:
         raise UserError(f"{folder}: the tokenizer has no end-of-sequence token")
     rows = -(-tokenizer.vocab_size // ROWS_OF_EMBEDDING) * ROWS_OF_EMBEDDING
-    shape = config.shape.decoder(
-        vocab_size=rows, eos_id=tokenizer.eos_id, pad_id=tokenizer.pad_id
-    )
+    shape = config.shape.decoder(vocab_size=rows, eos_id=tokenizer.eos_id, pad_id=tokenizer.pad_id)
     decoder = untrained(shape, seed=config.seed)
     save_hf(decoder, shape, config.untrained, tokenizer_files_from=folder)

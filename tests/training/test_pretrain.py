@@ -13,7 +13,11 @@ from jaxablate.language_model import load
 from jaxablate.runs.observer import Observer
 from jaxablate.training.pretrain import PretrainConfig, prepare, pretrain
 
-SENTENCES = ("The cat sat by the window.", "A mask says who may see whom.", "Rain fell all day long.")
+SENTENCES = (
+    "The cat sat by the window.",
+    "A mask says who may see whom.",
+    "Rain fell all day long.",
+)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +72,8 @@ def test_text_becomes_a_run_that_is_a_checkpoint_with_its_tokenizer(text, tmp_pa
     wanted = config(text, tmp_path / "run")
     outcome = pretrain(wanted)
     summary = outcome.summary
-    assert summary["steps_done"] == 6 and summary["parameters"]["frozen"] == 0
+    assert summary["steps_done"] == 6
+    assert summary["parameters"]["frozen"] == 0
     evals = summary["final"]["evals"]["causal"]
     assert evals["loss"] < np.log(320), "it learned more than that there are 320 tokens"
     lm = load(outcome.path)
