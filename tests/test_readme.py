@@ -30,8 +30,9 @@ def test_the_drawings_are_what_the_masks_are():
 
     names = ("causal", "prefix_lm", "full_bidirectional")
     drawn = [draw(name, "P3 R2").splitlines() for name in names]
-    for page in (README, (ROOT / "docs" / "explanation" / "masks.md").read_text()):
-        (block,) = [b for b in blocks(page, "") if "PPPRR" in b]
+    drawing = [b for page in PAGES for b in blocks(page.read_text(), "") if "PPPRR  " in b]
+    assert len(drawing) > 3
+    for block in drawing:
         shown = block.splitlines()[1:]
         for row, parts in enumerate(zip(*drawn, strict=True)):
             wanted = "".join(part.ljust(20) for part in parts).rstrip()

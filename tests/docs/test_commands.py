@@ -30,6 +30,7 @@ from jaxablate.evaluation.config import EvalConfig
 from jaxablate.evaluation.task import TASKS, task_names
 from jaxablate.experiments.plan import make_plan
 from jaxablate.experiments.tiny import write_tiny_model
+from jaxablate.masks.draw import draw
 from jaxablate.masks.recipes import RECIPES
 from jaxablate.training.config import FinetuneConfig
 from jaxablate.training.pretrain import PretrainConfig
@@ -50,16 +51,20 @@ from tests.docs.pages import (
 # Rows of an instrument take seconds to make.
 ROWS = functools.cache(synthetic.rows)
 # Commands whose execution another test shows; here they are parsed, and planned where they can be.
+_EXPORT = "tests/checkpoints/test_finetuned.py"
 _PROBE, _TRAINING = "tests/cli/test_commands.py", "tests/training/test_finetune.py"
 ELSEWHERE = {
     "finetune configs/finetune/tiny.yaml --mask full_bidirectional --allow-leaky": _TRAINING,
     "finetune configs/finetune/tiny.yaml --set lora.rank=8 --set lora.alpha=16": _TRAINING,
+    "convert runs/lora": _EXPORT,
     "probe leakage ref-6m --mask causal,prefix_lm,full_bidirectional --prompt 6": _PROBE,
     "probe leakage converted": _PROBE,
     "pretrain configs/pretrain/own_text.yaml": "tests/training/test_pretrain.py",
     "quickstart": "tests/cli/test_quickstart.py",
     "run configs/ablation/tiny.yaml": "tests/experiments/test_tiny.py",
 }
+# Settings that only an experiment has.
+EXPERIMENT = {"stages", "seeds", "criteria", "evaluate", "finetune"}
 FINETUNED: dict[tuple[str, ...], Path] = {}
 EXECUTED = [page for page in PAGES if blocks(page, "bash", "python")]
 SHOWN = [
@@ -171,7 +176,9 @@ def as_settings(text: str) -> object:
     """YAML as the settings of the command that has such keys; a part of them is enough."""
     settings = parse_yaml(text, "page")
     values = settings.values
-    if "stages" in values:
+    if EXPERIMENT & values.keys():
+        stages = {"one": {"kind": "evaluate", "tasks": ["piqa"]}}
+        values |= {"name": "mine", "checkpoint": "base", "stages": stages, **values}
         return make_plan(settings, "root")
     if "sources" in values.get("data", {}):
         values |= {"name": "mine", "steps": 1, **values}
@@ -204,6 +211,14 @@ def test_records_are_records(block):
 @pytest.mark.parametrize("block", all_blocks("py"))
 def test_python_that_is_only_shown_is_python(block):
     compile(block.text, "page", "exec")
+
+
+def test_what_mask_prints_is_what_the_page_says():
+    printed = [b.text for page in PAGES for b in blocks(page, "") if "\n\n  P" in b.text]
+    assert printed
+    for text in printed:
+        mask, _, row, *_ = text.splitlines()
+        assert text == f"{mask}\n\n{draw(mask, row)}\n"
 
 
 def test_every_block_is_of_a_language_that_is_tried():
