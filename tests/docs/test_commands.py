@@ -13,6 +13,8 @@ One mechanism for all pages. What is done with a fenced block depends on its lan
 
 import functools
 import json
+import runpy
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -59,12 +61,17 @@ ELSEWHERE = {
     "convert runs/lora": _EXPORT,
     "probe leakage ref-6m --mask causal,prefix_lm,full_bidirectional --prompt 6": _PROBE,
     "probe leakage converted": _PROBE,
-    "pretrain configs/pretrain/own_text.yaml": "tests/training/test_pretrain.py",
+    "pretrain configs/pretrain/own_text.yaml": "tests/cli/test_pretrain.py",
     "quickstart": "tests/cli/test_quickstart.py",
     "run configs/ablation/tiny.yaml": "tests/experiments/test_tiny.py",
 }
 # Settings that only an experiment has.
 EXPERIMENT = {"stages", "seeds", "criteria", "evaluate", "finetune"}
+EXPERIMENT_REST = """
+name: mine
+checkpoint: some/model
+stages: {one: {kind: evaluate, tasks: [piqa], data: samples}}
+"""
 FINETUNED: dict[tuple[str, ...], Path] = {}
 EXECUTED = [page for page in PAGES if blocks(page, "bash", "python")]
 SHOWN = [
@@ -118,10 +125,21 @@ def execute(block: Block):
             plan(statement)
         elif isinstance(statement, str) and statement.lstrip().startswith("bash scripts/"):
             check_scripts(statement)
+        elif isinstance(statement, str) and statement.startswith("python "):
+            run_script(*shlex.split(statement)[1:])
         elif isinstance(statement, Command) and statement.words[0] == "finetune":
             finetune(statement)
         else:
             run(statement)
+
+
+def run_script(*words: str):
+    """Run a script of the page in this process; it ends as a program does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", list(words))
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(words[0], run_name="__main__")
+    assert not ended.value.code, words
 
 
 def finetune(command: Command):
@@ -177,9 +195,8 @@ def as_settings(text: str) -> object:
     settings = parse_yaml(text, "page")
     values = settings.values
     if EXPERIMENT & values.keys():
-        stages = {"one": {"kind": "evaluate", "tasks": ["piqa"]}}
-        values |= {"name": "mine", "checkpoint": "base", "stages": stages, **values}
-        return make_plan(settings, "root")
+        rest = EXPERIMENT_REST if "stages" not in values else ""
+        return make_plan(parse_yaml(text + rest, "page"), "root")
     if "sources" in values.get("data", {}):
         values |= {"name": "mine", "steps": 1, **values}
         return build(PretrainConfig, settings)
