@@ -43,7 +43,7 @@ def test_it_recalls_what_it_reads_and_not_under_an_open_prompt(tmp_path):
         bootstrap_samples=100, out=str(tmp_path / "run"),
     )  # fmt: skip
     outcome = evaluate(load_model(config), config)
-    found = {each["mask"]: each["tasks"][0]["accuracy"] for each in outcome.metrics["results"]}
+    found = {each["name"]: each["tasks"][0]["accuracy"] for each in outcome.metrics["results"]}
     assert found["causal"] >= 0.95
     assert found["prefix_lm"] < 0.4
 
