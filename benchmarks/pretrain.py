@@ -125,7 +125,12 @@ def train_llama(config, data, *, compiled: bool) -> tuple[list[tuple[float, floa
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         if step % 50 == 0:
-            print(step, float(total.detach() / count), round(time.monotonic() - began, 1), file=sys.stderr)
+            print(
+                step,
+                float(total.detach() / count),
+                round(time.monotonic() - began, 1),
+                file=sys.stderr,
+            )
     if device == "cuda":
         torch.cuda.synchronize()
     seconds = time.monotonic() - began
