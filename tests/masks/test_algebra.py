@@ -106,6 +106,7 @@ def test_materialise_works_on_traced_slots():
         ("from(gist)", lambda q, k: q.role == Role.GIST),
         ("same_part", lambda q, k: q.part == k.part != 0),
         ("to_part(2)", lambda q, k: k.part == 2),
+        ("from_part(1)", lambda q, k: q.part == 1),
         ("same_segment", lambda q, k: True),
         ("nothing", lambda q, k: False),
     ],
