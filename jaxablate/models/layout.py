@@ -1,6 +1,7 @@
 """A decoder's weights by path, and the way between the layouts "loop" and "scan"."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import jax.numpy as jnp
@@ -35,13 +36,23 @@ def build(config: DecoderConfig, weights: Mapping[str, Array], *, layout: str = 
 
     Raises `UserError` for a path that is missing or too much, and for a wrong shape.
     """
-    shapes = nnx.eval_shape(lambda: Decoder(config, dtype="float32", layout=layout))
-    graph, state = nnx.split(shapes)
-    wanted = by_path(state)
+    graph, flat, wanted = _skeleton(config, layout, repr(config.source))
     _check_paths(wanted, weights)
-    flat = nnx.to_flat_state(state)
     leaves = [leaf.replace(weights["/".join(map(str, path))]) for path, leaf in flat]
     return nnx.merge(graph, nnx.from_flat_state(list(zip(flat.paths, leaves, strict=True))))
+
+
+@lru_cache(maxsize=16)
+def _skeleton(config: DecoderConfig, layout: str, source: str) -> tuple[Any, Any, dict[str, Any]]:
+    """A decoder without arrays: its graph, its flat state, and the shapes by path.
+
+    Every trace of a step builds one. `source` is in the key because configs that differ in it
+    alone are equal, and the graph holds the config.
+    """
+    del source
+    shapes = nnx.eval_shape(lambda: Decoder(config, dtype="float32", layout=layout))
+    graph, state = nnx.split(shapes)
+    return graph, nnx.to_flat_state(state), by_path(state)
 
 
 def stack(decoder: Decoder) -> Decoder:
