@@ -70,7 +70,7 @@ def add_process_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, and say where the run lies and how it ended."""
-    from jaxablate.core.config import build, provenance, resolved
+    from jaxablate.core.config import build, provenance
     from jaxablate.core.settings import Settings, merge
     from jaxablate.training.config import FinetuneConfig
 
@@ -80,10 +80,7 @@ def run(args: argparse.Namespace) -> int:
         settings = merge(settings, flag)
     config = build(FinetuneConfig, settings)
     if args.print_config:
-        import yaml
-
-        print(yaml.safe_dump(resolved(config), sort_keys=False, allow_unicode=True), end="")
-        return 0
+        return print_settings(config)
     from jaxablate.cli.compile_cache import use_compile_cache
     from jaxablate.cli.terminal import bars
     from jaxablate.training.finetune import finetune
@@ -96,7 +93,22 @@ def run(args: argparse.Namespace) -> int:
             provenance=provenance(config, settings),
             observers=observers(config.trackers, quiet=args.json),
         )
-    if args.json:
+    return tell(outcome, as_json=args.json)
+
+
+def print_settings(config: Any) -> int:
+    """Print every setting of a config as YAML; returns the exit code."""
+    import yaml
+
+    from jaxablate.core.config import resolved
+
+    print(yaml.safe_dump(resolved(config), sort_keys=False, allow_unicode=True), end="")
+    return 0
+
+
+def tell(outcome: Any, *, as_json: bool) -> int:
+    """Print how a training ended, and where it lies; returns the exit code."""
+    if as_json:
         print(json.dumps(outcome.summary, indent=1, ensure_ascii=False))
     else:
         show(outcome.summary)

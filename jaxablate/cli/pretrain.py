@@ -10,7 +10,6 @@ The run's folder is a checkpoint: `jaxablate eval FOLDER` scores it, `jaxablate 
 """
 
 import argparse
-import json
 
 from jaxablate.cli.finetune import (
     Value,
@@ -18,8 +17,9 @@ from jaxablate.cli.finetune import (
     add_setting_arguments,
     join_processes,
     observers,
+    print_settings,
     read_arguments,
-    show,
+    tell,
 )
 from jaxablate.cli.parser import Parser
 from jaxablate.core.text import visible
@@ -60,7 +60,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prepare, train, and say where the run lies and how it ended."""
-    from jaxablate.core.config import build, provenance, resolved
+    from jaxablate.core.config import build, provenance
     from jaxablate.core.settings import Settings, merge
     from jaxablate.training.pretrain import PretrainConfig, prepare, pretrain
 
@@ -71,10 +71,7 @@ def run(args: argparse.Namespace) -> int:
         settings = merge(settings, given)
     config = build(PretrainConfig, settings)
     if args.print_config:
-        import yaml
-
-        print(yaml.safe_dump(resolved(config), sort_keys=False, allow_unicode=True), end="")
-        return 0
+        return print_settings(config)
     from jaxablate.cli.compile_cache import use_compile_cache
     from jaxablate.cli.terminal import bars
 
@@ -91,9 +88,4 @@ def run(args: argparse.Namespace) -> int:
             provenance=provenance(config, settings),
             observers=observers(config.trackers, quiet=args.json),
         )
-    if args.json:
-        print(json.dumps(outcome.summary, indent=1, ensure_ascii=False))
-    else:
-        show(outcome.summary)
-        print(f"run folder: {visible(outcome.path)}")
-    return 1 if outcome.summary["stop_reason"] == "non_finite" else 0
+    return tell(outcome, as_json=args.json)

@@ -139,6 +139,20 @@ class Bench:
             seed=self.seed,
         )
 
+    def without_model(self, kind: type[J], stage: Stage, settings: Settings, config: Any) -> J:
+        """A job of a stage that works on no model."""
+        return kind(
+            name=stage.name,
+            stage=stage.name,
+            title=stage.title,
+            model=None,
+            source=None,
+            needs=self.needs(stage),
+            root=self.root,
+            config=config,
+            provenance=provenance(config, settings),
+        )
+
     def needs(self, stage: Stage, maker: Job | None = None) -> tuple[str, ...]:
         """Names of the jobs that come before a stage's, of its model only `maker`."""
         found = []
@@ -175,6 +189,16 @@ class Kind(abc.ABC):
         """Settings of the stage that none of its jobs has by itself."""
         del stage
         return {}
+
+
+class Maker(Kind):
+    """A stage that makes its model, and so works on none."""
+
+    def model(self, stage: Stage, stages: Mapping[str, Stage]) -> None:
+        """It works on no model."""
+        del stages
+        if stage.model:
+            raise UserError(f"stage {stage.name!r} makes a model and has none, got {stage.model!r}")
 
 
 KINDS: Registry[Kind] = Registry("kind of stage")

@@ -14,15 +14,7 @@ from typing import Any
 
 from jaxablate.core.errors import UserError, unknown
 from jaxablate.data.document import Document
-from jaxablate.data.synthetic import (
-    clubs,  # noqa: F401 (each registers itself)
-    compress,  # noqa: F401
-    facts,  # noqa: F401
-    null_mcq,  # noqa: F401
-    parts,  # noqa: F401
-    recall,  # noqa: F401
-    recall_mcq,  # noqa: F401
-)
+from jaxablate.data.synthetic import clubs, compress, facts, null_mcq, parts, recall, recall_mcq
 from jaxablate.data.synthetic.instrument import (
     INSTRUMENTS,
     LESSONS,
@@ -31,6 +23,9 @@ from jaxablate.data.synthetic.instrument import (
     make_lesson,
     make_row,
 )
+
+# Each registers itself when it is imported.
+FILES = (clubs, compress, facts, null_mcq, parts, recall, recall_mcq)
 
 
 def names() -> tuple[str, ...]:

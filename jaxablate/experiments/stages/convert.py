@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxablate.core.config import build, provenance, relevant
+from jaxablate.core.config import build, relevant
 from jaxablate.core.dtypes import parse_dtype
 from jaxablate.core.errors import UserError
 from jaxablate.experiments.guard import refuse_absent
@@ -98,18 +98,7 @@ class Convert(Kind):
         known = (*COMMON, "source", "dtype")
         check_keys(stage.settings, known, "setting of a stage of kind 'convert'")
         config = build(ConvertConfig, stage.settings)
-        job = ConvertJob(
-            name=stage.name,
-            stage=stage.name,
-            title=stage.title,
-            model=None,
-            source=None,
-            needs=bench.needs(stage),
-            root=bench.root,
-            config=config,
-            provenance=provenance(config, stage.settings),
-        )
-        return (job,)
+        return (bench.without_model(ConvertJob, stage, stage.settings, config),)
 
 
 KINDS.register("convert")(Convert())

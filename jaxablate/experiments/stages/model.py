@@ -4,16 +4,15 @@ tiny_model: {kind: model, make: tiny, seed: 0}
 """
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from jaxablate.core.config import build, provenance, relevant
+from jaxablate.core.config import build, relevant
 from jaxablate.core.errors import UserError
 from jaxablate.core.files import digest, sha256_file
 from jaxablate.experiments.job import Checkpoint, Hooks, Job
 from jaxablate.experiments.spec import COMMON, Stage, check_keys
-from jaxablate.experiments.stage import KINDS, Bench, Kind
+from jaxablate.experiments.stage import KINDS, Bench, Maker
 from jaxablate.experiments.tiny import write_tiny_model
 from jaxablate.runs.folder import RunFolder
 
@@ -76,31 +75,14 @@ class ModelJob(Job):
             run.finish("done")
 
 
-class Model(Kind):
+class Model(Maker):
     """A model made from nothing."""
-
-    def model(self, stage: Stage, stages: Mapping[str, Stage]) -> None:
-        """It works on no model."""
-        del stages
-        if stage.model:
-            raise UserError(f"stage {stage.name!r} makes a model and has none, got {stage.model!r}")
 
     def jobs(self, stage: Stage, bench: Bench) -> tuple[Job, ...]:
         """One job."""
         check_keys(stage.settings, (*COMMON, "make", "seed"), "setting of a stage of kind 'model'")
         config = build(ModelConfig, stage.settings)
-        job = ModelJob(
-            name=stage.name,
-            stage=stage.name,
-            title=stage.title,
-            model=None,
-            source=None,
-            needs=bench.needs(stage),
-            root=bench.root,
-            config=config,
-            provenance=provenance(config, stage.settings),
-        )
-        return (job,)
+        return (bench.without_model(ModelJob, stage, stage.settings, config),)
 
 
 KINDS.register("model")(Model())

@@ -3,18 +3,15 @@
 base: {kind: pretrain, steps: 2000, rows: 64, data: {sources: [...]}, shape: {layers: 8}}
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jaxablate.core.config import build, provenance
-from jaxablate.core.errors import UserError
+from jaxablate.core.config import build
 from jaxablate.core.settings import Settings, merge
 from jaxablate.data.documents import source_files
 from jaxablate.experiments.job import PLACED, Checkpoint, Hooks, Job
 from jaxablate.experiments.spec import COMMON, Stage, check_keys
-from jaxablate.experiments.stage import KINDS, Bench, Kind
+from jaxablate.experiments.stage import KINDS, Bench, Maker
 
 if TYPE_CHECKING:
     from jaxablate.training.pretrain import PretrainConfig
@@ -55,14 +52,8 @@ class PretrainJob(Job):
         pretrain(config, provenance=self.provenance, observers=hooks.observers(config.trackers))
 
 
-class Pretrain(Kind):
+class Pretrain(Maker):
     """A model from nothing."""
-
-    def model(self, stage: Stage, stages: Mapping[str, Stage]) -> None:
-        """It works on no model."""
-        del stages
-        if stage.model:
-            raise UserError(f"stage {stage.name!r} makes a model and has none, got {stage.model!r}")
 
     def jobs(self, stage: Stage, bench: Bench) -> tuple[Job, ...]:
         """One job."""
@@ -75,18 +66,7 @@ class Pretrain(Kind):
         origin = dict.fromkeys(own, "the experiment")
         settings = merge(Settings(own, origin), stage.settings)
         config = build(PretrainConfig, settings)
-        job = PretrainJob(
-            name=stage.name,
-            stage=stage.name,
-            title=stage.title,
-            model=None,
-            source=None,
-            needs=bench.needs(stage),
-            root=Path(bench.root),
-            config=config,
-            provenance=provenance(config, settings),
-        )
-        return (job,)
+        return (bench.without_model(PretrainJob, stage, settings, config),)
 
 
 KINDS.register("pretrain")(Pretrain())
