@@ -19,6 +19,7 @@ jaxablate report runs/qwen runs/llama --out both
 jaxablate report runs/tiny
 jaxablate report runs/base runs/sft runs/sft-eval --compare --out sft
 jaxablate report runs/base runs/tuned --compare --title "Tuned against base" --out tuned
+jaxablate report runs/study --beside claims.yaml
 """
 
 
@@ -44,12 +45,23 @@ def add_arguments(parser: Parser) -> None:
         action="store_true",
         help="compare across runs, with the baseline of the first one",
     )
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        metavar="FILE",
+        help="YAML of published claims; the experiment's numbers are set beside theirs",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Write both files and print their paths."""
     written = write_report(
-        args.runs, args.out, title=args.title, baseline=args.baseline, compare=args.compare
+        args.runs,
+        args.out,
+        title=args.title,
+        baseline=args.baseline,
+        compare=args.compare,
+        published=args.beside,
     )
     for path in written:
         print(visible(path))
@@ -63,6 +75,7 @@ def write_report(
     title: str | None = None,
     baseline: str | None = None,
     compare: bool = False,
+    published: Path | None = None,
 ) -> tuple[Path, Path]:
     """The page and its Markdown twin; returns their paths."""
     from jaxablate.reports.experiment import is_experiment
@@ -76,7 +89,9 @@ def write_report(
                 "report: an experiment is reported alone, without --compare and --baseline; its "
                 "experiment.json says what is compared"
             )
-        return write_experiment(folders[0], name, title=title)
+        return write_experiment(folders[0], name, title=title, published=published)
+    if published:
+        raise UserError("report: --beside needs the folder of an experiment, got that of a run")
     if compare and len(folders) < 2:
         raise UserError("report: --compare needs two or more runs, got 1")
     if out is None and len(folders) > 1:

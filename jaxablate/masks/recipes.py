@@ -11,7 +11,7 @@ from collections.abc import Callable
 from jaxablate.core.registry import Registry
 from jaxablate.core.slots import Role
 from jaxablate.masks.algebra import Mask, SameSegment
-from jaxablate.masks.atoms import Causal, From, SamePart, To, Window, Within
+from jaxablate.masks.atoms import Causal, From, FromPart, SamePart, To, ToPart, Window, Within
 
 RECIPES: Registry[Callable[..., Mask]] = Registry("mask recipe")
 
@@ -127,6 +127,26 @@ def segment_bidirectional() -> Mask:
     R #####
     """
     return Causal() | (SamePart() & Within(Role.PROMPT))
+
+
+@RECIPES.register("gist_parts")
+def gist_parts() -> Mask:
+    """Causal, but what comes later knows part 1 of the prompt only through the slots of part 2.
+
+    Gist masking (arXiv 2304.08467) where the gist is a part of the prompt, such as the placeholders
+    of the instrument `compress`.
+
+    >>> show(gist_parts(), "P3/1 P2/2 P1/3 R1")
+      PPPPPPR
+    P #......
+    P ##.....
+    P ###....
+    P ####...
+    P #####..
+    P ...###.
+    R ...####
+    """
+    return Causal() & ~(ToPart(1) & ~FromPart(1) & ~FromPart(2))
 
 
 @RECIPES.register("gist")

@@ -10,6 +10,7 @@ from jaxablate.core.files import read_json
 from jaxablate.reports import finetune, leakage, load
 from jaxablate.reports.finetune import FinetuneRun
 from jaxablate.reports.overview import build_overview
+from jaxablate.reports.published import read_published
 from jaxablate.reports.render import experiment_html, experiment_markdown, write_pages
 from jaxablate.reports.replicas import grouped
 from jaxablate.reports.shapes import Maybe, match
@@ -54,7 +55,11 @@ def is_experiment(folder: str | Path) -> bool:
 
 
 def write_report(
-    folder: str | Path, out: Path | None = None, *, title: str | None = None
+    folder: str | Path,
+    out: Path | None = None,
+    *,
+    title: str | None = None,
+    published: str | Path | None = None,
 ) -> tuple[Path, Path]:
     """Write the page and its Markdown twin; returns their paths.
 
@@ -64,11 +69,13 @@ def write_report(
         folder: the experiment's.
         out: name without suffix; default: `report` in the folder.
         title: heading; default: the experiment's name.
+        published: file of claims beside which its numbers are set, see `reports.published`.
 
     Raises:
         UserError: for a folder or a file that is missing or not as it should be.
     """
-    view = build_overview(load_experiment(folder, title=title))
+    claims = read_published(published) if published else None
+    view = build_overview(load_experiment(folder, title=title), claims)
     name = out or Path(folder) / "report"
     return write_pages(name, experiment_html(view), experiment_markdown(view))
 

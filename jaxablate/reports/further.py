@@ -2,21 +2,26 @@
 
 from collections.abc import Iterator
 
-from jaxablate.reports.compare import task_result
-from jaxablate.reports.matrix import condition_of
-from jaxablate.reports.study import Study
+from jaxablate.reports.compare import task_results
+from jaxablate.reports.matrix import cell_of
+from jaxablate.reports.study import Scored, Study
 from jaxablate.reports.view import Result
 
 
 def further_results(study: Study) -> tuple[Result, ...]:
-    """Every further evaluation task by task, the masks of a task together."""
-    return tuple(_results(study))
-
-
-def _results(study: Study) -> Iterator[Result]:
+    """Every further evaluation task by task, the masks of a task together, and its seeds in one."""
+    groups: dict[tuple[str, ...], list[Scored]] = {}
     for one in study.further:
-        for name in one.run.tasks:
-            for index, result in enumerate(one.run.results):
-                condition = condition_of(one.model, one.run, result, index=index)
-                tasks = [task for task in result.tasks if task.name == name]
-                yield from (task_result(condition, task) for task in tasks)
+        alone = one.run.id if one.seed is None else one.group
+        groups.setdefault((one.model.name, alone, *one.run.tasks), []).append(one)
+    return tuple(result for ones in groups.values() for result in _results(ones))
+
+
+def _results(ones: list[Scored]) -> Iterator[Result]:
+    first = ones[0].run
+    cells = [
+        cell_of([(one, one.run.results[index]) for one in ones], index=index)
+        for index in range(len(first.results))
+    ]
+    for name in first.tasks:
+        yield from (r for cell in cells for r in task_results(cell) if r.task == name)

@@ -183,10 +183,11 @@ def build_matrix(study: Study) -> Matrix:
     cells = [cell for cell in ordered if _has_benchmark(cell) or not benchmarks]
     others = [cell for cell in ordered if benchmarks and not _has_benchmark(cell)]
     names, apart = ({cell.condition.model for cell in part} for part in (cells, others))
+    elsewhere = apart | {one.model.name for one in study.further}
     models = tuple(
         model
         for model in study.models
-        if model.name in names or (study.compares(model) and model.name not in apart)
+        if model.name in names or (study.compares(model) and model.name not in elsewhere)
     )
     return Matrix(models, columns, tuple(cells), study.criteria, tuple(others))
 

@@ -18,15 +18,19 @@ from jaxablate.reports.matrix import Matrix, build_matrix
 from jaxablate.reports.origins import origins
 from jaxablate.reports.pairs import counted
 from jaxablate.reports.places import moved, without_places
+from jaxablate.reports.published import Published, beside
 from jaxablate.reports.study import Study
 from jaxablate.reports.sweeps import sweep_tables
+from jaxablate.reports.told_once import told_once
 
 # Settings in which the evaluations of one experiment should agree.
 COMPARED = ("variant", "split", "limit", "subset", "dtype", "bos", "boundary")
 
 
-def build_overview(study: Study) -> Overview:
+def build_overview(study: Study, published: Published | None = None) -> Overview:
     """The report of a study, without a word of when and where its runs ran.
+
+    `published` are claims of others, beside which the study's numbers are set.
 
     Raises:
         UserError: when no run is done, or runs that are compared answered different questions.
@@ -65,6 +69,7 @@ def build_overview(study: Study) -> Overview:
         runs=tuple(_appendix(runs, trained, study.places)),
         facts=study.facts,
         methods=_methods(study, runs, trained),
+        beside=beside(published, study, matrix) if published else None,
     )
 
 
@@ -159,9 +164,11 @@ def _appendix(
     """What identifies each run, with paths that are the same wherever the runs lie."""
     entries = [finetune_appendix(moved(run, places)) for run in trained]
     entries += [appendix(moved(run, places), timed=False) for run in runs]
-    for entry in entries:
-        shown = tuple((name, without_places(text)) for name, text in entry["facts"])
-        yield {**entry, "facts": shown}
+    shown = (
+        {**entry, "facts": tuple((name, without_places(text)) for name, text in entry["facts"])}
+        for entry in entries
+    )
+    yield from told_once(shown)
 
 
 def _seed_methods(study: Study) -> Iterator[str]:

@@ -112,18 +112,9 @@ def _charts(
         replace(_losses("last held-out loss", values, last), colour=1, dashed=True),
     ]
     drawn = [(f"Held-out loss by {setting}", "nats a token", series)]
-    for index, column in enumerate(columns):
-        mine = [row.scores[index] for row in rows]
-        kept = [one[1].recovery if one and one[1] else None for one in mine]
-        points = tuple((v, one.value if one else None) for v, one in zip(values, kept, strict=True))
-        bars = tuple(
-            (v, one.low, one.high)
-            for v, one in zip(values, kept, strict=True)
-            if one and one.low is not None and one.high is not None
-        )
-        title = f"Recovery under {column.mask} by {setting}"
-        label = f"accuracy under {column.mask}, share of the baseline's"
-        drawn.append((title, "recovery", [Series(label=label, points=points, intervals=bars)]))
+    kept = [_recovery(index, column, values, rows) for index, column in enumerate(columns)]
+    if kept:
+        drawn.append((f"Recovery by {setting}", "recovery", kept))
     for title, what, lines in drawn:
         reference = ("baseline", 1.0) if what == "recovery" else None
         chart = line_chart(
@@ -138,6 +129,25 @@ def _charts(
         )
         if chart:
             yield chart
+
+
+def _recovery(
+    index: int, column: Column, values: Sequence[float], rows: Sequence[SweepRow]
+) -> Series:
+    """Accuracy under one mask as a share of the baseline's."""
+    scores = [row.scores[index] for row in rows]
+    kept = [one[1].recovery if one and one[1] else None for one in scores]
+    pairs = list(zip(values, kept, strict=True))
+    return Series(
+        label=f"accuracy under {column.mask}, share of the baseline's",
+        points=tuple((value, one.value if one else None) for value, one in pairs),
+        intervals=tuple(
+            (value, one.low, one.high)
+            for value, one in pairs
+            if one and one.low is not None and one.high is not None
+        ),
+        colour=column.index,
+    )
 
 
 def _losses(label: str, values: Sequence[float], found: Sequence[Evaluation | None]) -> Series:

@@ -22,7 +22,7 @@ from tests.engine.models import random_model
 from tests.evaluation.fake import fake_lm
 
 # What a reader of parts 1 and 2 may carry over, nothing else: the mask of `compress`.
-THROUGH_SLOTS = "causal & ~(to_part(1) & ~from_part(1) & ~from_part(2))"
+THROUGH_SLOTS = "gist_parts"
 CUT_OFF = f"{THROUGH_SLOTS} & ~(to_part(2) & ~from_part(1) & ~from_part(2))"
 
 

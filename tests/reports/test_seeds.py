@@ -86,6 +86,7 @@ def write_study(root, *, control=1000):
     study.train("control", targets=control)
     study.train("tuned")
     study.train("expert", learns="recall")
+    study.train("apart")
     for value in (25, 100):
         sweep = {"setting": "steps", "value": value, "group": "more"}
         study.train(f"more-{value}", sweep=sweep)
@@ -94,6 +95,8 @@ def write_study(root, *, control=1000):
         study.score("c", "control", {"prefix_lm": tasks(120)}, seed=seed)
         study.score("t", "tuned", {"prefix_lm": tasks(160 + 8 * seed, 150)}, seed=seed)
         study.score("e", "expert", {"prefix_lm": {"recall": 190, "null": 150}}, seed=seed)
+        masks = {"causal": {"elsewhere": 120 + seed}, "prefix_lm": {"elsewhere": 100}}
+        study.score("a", "apart", masks, seed=seed)
         for value in (25, 100):
             counts = {"prefix_lm": {"piqa": 120 + value // 5 + seed}}
             study.score(f"scored-{value}", f"more-{value}", counts, seed=seed)
@@ -136,7 +139,7 @@ def test_a_cell_is_the_mean_over_seeds_and_its_interval_holds_their_spread(view)
 
 def test_a_model_of_several_seeds_is_one_row_and_sweeps_and_experts_are_none(view):
     assert [model.name for model in view.models] == ["base", "control", "tuned"]
-    assert [one.model.name for one in view.curves] == ["control", "tuned", "expert"]
+    assert [one.model.name for one in view.curves] == ["control", "tuned", "expert", "apart"]
     assert [row.model.name for row in view.training[:2]] == ["control", "tuned"]
 
 
@@ -171,6 +174,13 @@ def test_single_seeds_are_in_a_table_of_their_own(view, pages):
     assert "0.800, 0.840, 0.880" in pages[1]
 
 
+def test_what_was_scored_on_other_tasks_alone_is_one_row_for_all_seeds_and_not_in_the_matrix(view):
+    found = [(row.condition.model, row.task, row.condition.mask) for row in view.further]
+    assert found == [("apart", "elsewhere", "causal"), ("apart", "elsewhere", "prefix_lm")]
+    assert view.further[0].accuracy.seeds == pytest.approx([0.6, 0.605, 0.61])
+    assert "apart" not in [model.name for model in view.models]
+
+
 def test_a_sweep_shows_recovery_for_each_value_as_table_and_chart(view):
     (sweep,) = view.sweeps
     assert [column.mask for column in sweep.columns] == ["prefix_lm"]
@@ -181,7 +191,7 @@ def test_a_sweep_shows_recovery_for_each_value_as_table_and_chart(view):
     assert high[1].recovery.low < 141 / 180 < high[1].recovery.high
     assert [chart.title for chart in sweep.charts] == [
         "Held-out loss by steps",
-        "Recovery under prefix_lm by steps",
+        "Recovery by steps",
     ]
     assert len(sweep.charts[1].lines[0].bars) == 2
 

@@ -1,0 +1,41 @@
+"""Numbers on the page of results are those of the reports that a section names."""
+
+import re
+
+import pytest
+
+from tests.docs.pages import ROOT
+
+PAGE = ROOT / "results" / "README.md"
+SECTIONS = re.split(r"^## ", PAGE.read_text(), flags=re.MULTILINE)[1:]
+# A number with a decimal point that is no part of a name or of a path.
+DECIMAL = re.compile(r"(?<![\w./-])[+-]?\d+\.\d+(?![\w/-]|\.\w)")
+# Told of other people's work.
+OTHERS = {"0.03", "0.15"}
+
+
+def reports(section):
+    """The text of every report that a section links to."""
+    links = re.findall(r"\]\(([\w./-]+/(?:report|README)\.md)\)", section)
+    return [(PAGE.parent / link).read_text().replace("\\", "") for link in links]
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda text: text.splitlines()[0])
+def test_every_number_stands_in_a_report_that_the_section_names(section):
+    texts = reports(section)
+    assert texts
+    prose = re.sub(r"^```.*?^```$", "", section, flags=re.MULTILINE | re.DOTALL)
+    numbers = set(DECIMAL.findall(prose)) - OTHERS
+    assert numbers
+    known = {number for text in texts for number in DECIMAL.findall(text)}
+    known |= {number.removeprefix("+") for number in known}
+    assert not numbers - known
+
+
+def test_a_number_that_no_report_has_is_found():
+    assert set(DECIMAL.findall("`x` 0.399 (0.378 to 0.421), -0.003; runs/a-0.5.yaml, v1.2.3")) == {
+        "0.399",
+        "0.378",
+        "0.421",
+        "-0.003",
+    }
