@@ -27,10 +27,14 @@ def main() -> None:
     )
     parser.add_argument("run", type=Path, help="folder of a pretraining run that is done")
     parser.add_argument("--compile", action="store_true", help="torch.compile the model")
+    parser.add_argument(
+        "--same-start", action="store_true", help="begin with the run's own untrained weights"
+    )
     arguments = parser.parse_args()
     config = read_config(arguments.run)
     data = examples(config)
-    theirs, seconds, count = train_llama(config, data, compiled=arguments.compile)
+    model = make_llama(config, same_start=arguments.same_start)
+    theirs, seconds, count = train_llama(model, config, data, compiled=arguments.compile)
     ours = our_losses(arguments.run, config, data)
     print(json.dumps(compare(ours, theirs) | {"llama_seconds": seconds, "llama_parameters": count}))
 
@@ -87,23 +91,41 @@ def our_losses(run: Path, config, data) -> list[tuple[float, float]]:
     return [(float(term.sum), float(term.count)) for term in terms]
 
 
-def train_llama(config, data, *, compiled: bool) -> tuple[list[tuple[float, float]], float, int]:
-    """(sum, count) of each held-out batch after training, seconds of training, parameters."""
+def make_llama(config, *, same_start: bool):
+    """A LlamaForCausalLM of the run's sizes: fresh, or with the weights that the run began with."""
     import torch
+    from safetensors.torch import load_file
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(config.seed)
-    shape, vocabulary = config.shape, json.loads((config.untrained / "config.json").read_text())
+    shape, told = config.shape, json.loads((config.untrained / "config.json").read_text())
     model = LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=vocabulary["vocab_size"], hidden_size=shape.hidden,
+            vocab_size=told["vocab_size"], hidden_size=shape.hidden,
             intermediate_size=shape.mlp, num_hidden_layers=shape.layers,
             num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads,
             head_dim=shape.head_dim, max_position_embeddings=shape.context,
-            tie_word_embeddings=shape.tied, attn_implementation="sdpa",
+            rms_norm_eps=told["rms_norm_eps"], tie_word_embeddings=shape.tied,
+            rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
+            attn_implementation="sdpa",
         )
-    ).to(device)  # fmt: skip
+    )  # fmt: skip
+    if same_start:
+        weights = {
+            k: v for f in config.untrained.glob("*.safetensors") for k, v in load_file(f).items()
+        }
+        missing = model.load_state_dict(weights, strict=False).missing_keys
+        assert set(missing) <= {"lm_head.weight"}, missing
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def train_llama(
+    model, config, data, *, compiled: bool
+) -> tuple[list[tuple[float, float]], float, int]:
+    """(sum, count) of each held-out batch after training, seconds of training, parameters."""
+    import torch
+
+    device = str(next(model.parameters()).device.type)
     run = torch.compile(model) if compiled else model
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim < 2]

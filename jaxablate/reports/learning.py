@@ -111,15 +111,14 @@ def _loss(model: Model, run: FinetuneRun, mask: str) -> Loss:
 def curves(models: Sequence[Model]) -> tuple[Curves, ...]:
     """Losses by step, one chart a run; a mask keeps its colour in all of them.
 
-    All finetunings have one scale, and all pretrainings another.
+    All finetunings have one scale; pretrainings and leaky controls have each another.
     """
     runs = [(model, run) for model, run in finished(models) if model.sweep is None]
     masks = list(dict.fromkeys(mask for _, run in runs for mask in run.masks))
     drawn = [(model, run, _series(run, masks)) for model, run in runs]
-    # A pretraining falls so much further that a finetuning would be a flat line beside it.
     scales = {
-        kind: value_range([one for _, run, s in drawn if run.from_nothing is kind for one in s])
-        for kind in (True, False)
+        kind: value_range([one for _, run, s in drawn if _scale(run) == kind for one in s])
+        for kind in dict.fromkeys(_scale(run) for _, run, _ in drawn)
     }
     found = []
     for model, run, series in drawn:
@@ -128,11 +127,16 @@ def curves(models: Sequence[Model]) -> tuple[Curves, ...]:
             series,
             x_label=_step(run),
             y_label="nats a token",
-            y_range=scales[run.from_nothing],
+            y_range=scales[_scale(run)],
         )
         if chart:
             found.append(Curves(model=model, chart=chart, masks=run.masks, rows=_rows(run)))
     return tuple(found)
+
+
+def _scale(run: FinetuneRun) -> tuple[bool, bool]:
+    """A pretraining falls and a leak moves so far that others would be flat lines beside them."""
+    return run.from_nothing, bool(run.summary["leaky"])
 
 
 def _step(run: FinetuneRun) -> str:

@@ -34,6 +34,7 @@ from jaxablate.experiments.plan import make_plan
 from jaxablate.experiments.tiny import write_tiny_model
 from jaxablate.masks.draw import draw
 from jaxablate.masks.recipes import RECIPES
+from jaxablate.reports.published import Published
 from jaxablate.training.config import FinetuneConfig
 from jaxablate.training.pretrain import PretrainConfig
 from tests.docs.pages import (
@@ -197,6 +198,8 @@ def as_settings(text: str) -> object:
     if EXPERIMENT & values.keys():
         rest = EXPERIMENT_REST if "stages" not in values else ""
         return make_plan(parse_yaml(text + rest, "page"), "root")
+    if "claims" in values:
+        return build(Published, settings)
     if "sources" in values.get("data", {}):
         values |= {"name": "mine", "steps": 1, **values}
         return build(PretrainConfig, settings)

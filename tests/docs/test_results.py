@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from jaxablate.reports.published import read_published
 from tests.docs.pages import ROOT
 
 PAGE = ROOT / "results" / "README.md"
@@ -30,6 +31,15 @@ def test_every_number_stands_in_a_report_that_the_section_names(section):
     known = {number for text in texts for number in DECIMAL.findall(text)}
     known |= {number.removeprefix("+") for number in known}
     assert not numbers - known
+
+
+def test_every_published_claim_stands_in_the_study_with_what_was_measured_beside_it():
+    published = read_published(PAGE.parent / "study" / "published.yaml")
+    report = (PAGE.parent / "study" / "report.md").read_text().replace("\\", "")
+    for one in published.claims:
+        assert f"### {one.claim}" in report
+        assert all(f"| {wanted.label}" in report for wanted in one.measured)
+        assert " ".join(one.cause.split()) in report
 
 
 def test_a_number_that_no_report_has_is_found():
