@@ -14,6 +14,7 @@ from jaxablate.core.errors import UserError
 from jaxablate.core.slots import Role, Slots, rows
 from jaxablate.engine.plan import DEFAULT_WINDOW_POLICY, MaskStructure
 from jaxablate.engine.prefill import prefill
+from jaxablate.engine.skeleton import Skeleton, skeleton
 from jaxablate.masks.algebra import Mask
 from jaxablate.models.cache import KVCache
 
@@ -22,9 +23,9 @@ PROMPT_STEP = 64
 
 @partial(jax.jit, static_argnames=("graph", "structure", "max_new", "eos"))
 def _decode(
-    graph: nnx.GraphDef,
+    graph: Skeleton,
     state: Any,
-    last_hidden: Array,
+    hidden: Array,
     cache: KVCache,
     lengths: Int[Array, " B"],
     *,
@@ -33,7 +34,7 @@ def _decode(
     eos: tuple[int, ...],
 ) -> tuple[Int[Array, "B M"], Int[Array, " B"]]:
     """Greedy tokens and how many of them count (the stop token included)."""
-    decoder = nnx.merge(graph, state)
+    decoder = nnx.merge(graph.graph, state)
     start = cache.slots.position.shape[1] - max_new
     stops = jnp.asarray(eos, jnp.int32)
 
@@ -48,7 +49,8 @@ def _decode(
         out = out.at[:, count + 1].set(chosen)
         return count + 1, chosen, done | is_stop(chosen), out, cache
 
-    first = jnp.argmax(decoder.unembed(last_hidden[:, None])[:, 0], axis=-1).astype(jnp.int32)
+    last = _last(hidden, lengths)
+    first = jnp.argmax(decoder.unembed(last)[:, 0], axis=-1).astype(jnp.int32)
     out = jnp.zeros((first.shape[0], max_new), jnp.int32).at[:, 0].set(first)
     carry = (jnp.int32(0), first, is_stop(first), out, cache)
     carry = jax.lax.while_loop(lambda c: (c[0] < max_new - 1) & ~jnp.all(c[2]), step, carry)
@@ -82,6 +84,11 @@ def _response_slot(position: Array) -> Slots:
     return Slots(position[:, None], ones, ones * Role.RESPONSE, ones * 0, ones * 0)
 
 
+def _last(hidden: Array, lengths: Int[Array, " B"]) -> Array:
+    """The hidden state [B, 1, D] of each prompt's last token."""
+    return jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)
+
+
 def _count_tokens(out: Int[Array, "B M"], stops: Array) -> Int[Array, " B"]:
     stopped = jnp.any(out[..., None] == stops[None, None], axis=-1)
     first_stop = jnp.argmax(stopped, axis=1)
@@ -108,28 +115,27 @@ def decode_logprobs(
     forced = tokens[:, width:]
     slots = rows(lengths, width, part_starts=part_starts)
     read = prefill(lm, tokens[:, :width], slots, mask, room=forced.shape[1], policy=policy)
-    last = read.hidden[jnp.arange(len(lengths)), jnp.asarray(lengths - 1)]
     structure = MaskStructure.of(mask, lm.config, policy)
     with lm.precision():
         logprobs = _forced(
-            lm.graph, lm.params, last, read.cache, jnp.asarray(lengths),
-            jnp.asarray(forced, jnp.int32), structure=structure,
+            skeleton(lm.graph), lm.params, read.hidden, read.cache, lengths,
+            forced.astype(np.int32), structure=structure,
         )  # fmt: skip
     return np.asarray(logprobs)
 
 
 @partial(jax.jit, static_argnames=("graph", "structure"))
 def _forced(
-    graph: nnx.GraphDef,
+    graph: Skeleton,
     state: Any,
-    last_hidden: Array,
+    hidden: Array,
     cache: KVCache,
     lengths: Int[Array, " B"],
     forced: Int[Array, "B R"],
     *,
     structure: MaskStructure,
 ) -> Array:
-    decoder = nnx.merge(graph, state)
+    decoder = nnx.merge(graph.graph, state)
     start = cache.slots.position.shape[1] - forced.shape[1]
 
     def logprob(hidden: Array, token: Array) -> Array:
@@ -144,7 +150,7 @@ def _forced(
         return read, found
 
     counts = jnp.arange(forced.shape[1], dtype=jnp.int32)
-    _, found = jax.lax.scan(step, (last_hidden[:, None], cache), (counts, forced.T))
+    _, found = jax.lax.scan(step, (_last(hidden, lengths), cache), (counts, forced.T))
     return found.T
 
 
@@ -175,11 +181,10 @@ def generate(
         tokens[row, : len(prompt)] = prompt
     slots = rows(lengths, width, prompt_lengths)
     read = prefill(lm, tokens, slots, mask, room=max_new_tokens, chunk=chunk, policy=policy)
-    last = read.hidden[jnp.arange(len(prompts)), jnp.asarray(lengths - 1)]
     structure = MaskStructure.of(mask, lm.config, policy)
     with lm.precision():
         out, counts = _decode(
-            lm.graph, lm.params, last, read.cache, jnp.asarray(lengths),
+            skeleton(lm.graph), lm.params, read.hidden, read.cache, lengths,
             structure=structure, max_new=max_new_tokens, eos=eos_ids,
         )  # fmt: skip
     kept = zip(np.asarray(out), np.asarray(counts), strict=True)

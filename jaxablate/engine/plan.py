@@ -5,7 +5,7 @@ The experiment's mask and the model's own sliding window meet here, by a named p
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -86,6 +86,7 @@ class MaskStructure:
     scale: float
 
     @classmethod
+    @lru_cache(maxsize=64)
     def of(cls, mask: Mask, config: DecoderConfig, policy: str) -> "MaskStructure":
         """Resolve layer and head selection and the model's own window."""
         indices: dict[Mask, int] = {}
