@@ -3,11 +3,12 @@
     python benchmarks/prefill.py ref-6m --tokens 128 --batches 1 4              # two CPU cores
     python benchmarks/prefill.py MODEL --dtype bfloat16 --tokens 512 --batches 1 32      # one GPU
 
-Random prompts of one length. A time is from the call with token ids on the host to the ids of the
-first new tokens on the host; each is the median of many, after warm-up, with its quartiles.
-jaxablate prefills into the cache from which it would go on; transformers does the same with its
-dynamic cache, and with `--compile` through torch.compile. Under `prefix_lm` prompts are read both
-ways. One line of JSON a contender.
+Random prompts of one length, and for jaxablate of lengths drawn anew for each call as well, since
+it keeps the plan of a mask for lengths that come again. A time is from the call with token ids on
+the host to the ids of the first new tokens on the host; each is the median of many, after warm-up,
+with its quartiles. jaxablate prefills into the cache from which it would go on; transformers does
+the same with its dynamic cache, and with `--compile` through torch.compile. Under `prefix_lm`
+prompts are read both ways. One line of JSON a contender.
 """
 
 import argparse
@@ -65,21 +66,25 @@ def time_jaxablate(folder: Path, prompts: np.ndarray, arguments: argparse.Namesp
 
     lm = load(folder, dtype=arguments.dtype)
     batch, width = prompts.shape
-    slots = rows(np.full(batch, width), width)
+    tokens = prompts.astype(np.int32)
+    random = np.random.default_rng(1)
 
     @jax.jit
-    def choose(params, hidden):
-        logits = nnx.merge(lm.graph, params).unembed(hidden[:, -1:])
-        return jnp.argmax(logits[:, 0], axis=-1)
+    def choose(params, hidden, lengths):
+        last = jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)
+        return jnp.argmax(nnx.merge(lm.graph, params).unembed(last)[:, 0], axis=-1)
 
-    def first_tokens(mask) -> np.ndarray:
-        read = prefill(lm, prompts.astype(np.int32), slots, mask, room=64)
-        return np.asarray(choose(lm.params, read.hidden))
+    def first_tokens(mask, shortest: int) -> np.ndarray:
+        lengths = random.integers(shortest, width + 1, batch)
+        read = prefill(lm, tokens, rows(lengths, width), mask, room=64)
+        return np.asarray(choose(lm.params, read.hidden, lengths))
 
+    cases = {"": width, ", new lengths each call": width // 2}
     return [
-        {"contender": f"jaxablate, {name}", "batch": batch}
-        | timed(partial(first_tokens, parse(name)), prompts.size, arguments.times)
+        {"contender": f"jaxablate, {name}{what}", "batch": batch}
+        | timed(partial(first_tokens, parse(name), shortest), prompts.size, arguments.times)
         for name in arguments.masks
+        for what, shortest in cases.items()
     ]
 
 

@@ -30,10 +30,16 @@ def main() -> None:
     parser.add_argument(
         "--same-start", action="store_true", help="begin with the run's own untrained weights"
     )
+    parser.add_argument(
+        "--deviation",
+        type=float,
+        default=0.02,
+        help="of fresh weights (default: transformers' own)",
+    )
     arguments = parser.parse_args()
     config = read_config(arguments.run)
     data = examples(config)
-    model = make_llama(config, same_start=arguments.same_start)
+    model = make_llama(config, arguments.deviation, same_start=arguments.same_start)
     theirs, seconds, count = train_llama(model, config, data, compiled=arguments.compile)
     ours = our_losses(arguments.run, config, data)
     print(json.dumps(compare(ours, theirs) | {"llama_seconds": seconds, "llama_parameters": count}))
@@ -91,7 +97,7 @@ def our_losses(run: Path, config, data) -> list[tuple[float, float]]:
     return [(float(term.sum), float(term.count)) for term in terms]
 
 
-def make_llama(config, *, same_start: bool):
+def make_llama(config, deviation: float, *, same_start: bool):
     """A LlamaForCausalLM of the run's sizes: fresh, or with the weights that the run began with."""
     import torch
     from safetensors.torch import load_file
@@ -107,7 +113,7 @@ def make_llama(config, *, same_start: bool):
             head_dim=shape.head_dim, max_position_embeddings=shape.context,
             rms_norm_eps=told["rms_norm_eps"], tie_word_embeddings=shape.tied,
             rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
-            attn_implementation="sdpa",
+            initializer_range=deviation, attn_implementation="sdpa",
         )
     )  # fmt: skip
     if same_start:
@@ -173,7 +179,7 @@ def torch_loss(model, batch, device: str):
     width = segment.shape[1]
     causal = torch.ones(width, width, dtype=torch.bool, device=device).tril()
     mask = (segment[:, :, None] == segment[:, None, :]) & causal
-    with torch.autocast(device, dtype=torch.bfloat16):
+    with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
         logits = model(
             input_ids=put(batch.tokens).long(), position_ids=position.long(),
             attention_mask=mask[:, None], use_cache=False,
