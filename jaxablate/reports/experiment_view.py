@@ -8,7 +8,7 @@ from jaxablate.reports.finetune import Evaluation
 from jaxablate.reports.leakage import Leak
 from jaxablate.reports.study import Model, Scored
 from jaxablate.reports.text_sources import TextSource
-from jaxablate.reports.view import Condition, Difference, Estimate, Result
+from jaxablate.reports.view import Beside, Condition, Difference, Estimate, Result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,38 +181,6 @@ class Origin:
     run: str
     fingerprint: str
     weights: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """A number that stands beside a published one; `runs` are the folders behind it."""
-
-    label: str
-    what: str
-    value: Estimate
-    leaky: bool
-    runs: tuple[str, ...]
-    chance: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Told:
-    """A published claim, its numbers, ours, and why they differ."""
-
-    claim: str
-    source: str
-    cause: str
-    published: tuple[tuple[str, str], ...]
-    measured: tuple[Measured, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Beside:
-    """What others published, beside what this experiment measured."""
-
-    title: str
-    intro: str
-    claims: tuple[Told, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,12 +24,11 @@ from jaxablate.core.config import build
 from jaxablate.core.errors import UserError, unknown
 from jaxablate.core.settings import read_yaml
 from jaxablate.reports.compare import macro, macro_difference, task_results
-from jaxablate.reports.experiment_view import Beside, Measured, Told
 from jaxablate.reports.finetune import Evaluation
 from jaxablate.reports.matrix import Matrix, meaningful
 from jaxablate.reports.pairs import Cell
 from jaxablate.reports.study import BASE, Model, Study
-from jaxablate.reports.view import Estimate
+from jaxablate.reports.view import Beside, Estimate, Measured, Told
 
 T = TypeVar("T")
 SCORES = ("accuracy", "kept", "recovery")

@@ -98,6 +98,38 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A number that stands beside a published one; `runs` are the folders behind it."""
+
+    label: str
+    what: str
+    value: Estimate
+    leaky: bool
+    runs: tuple[str, ...]
+    chance: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """A published claim, its numbers, ours, and why they differ."""
+
+    claim: str
+    source: str
+    cause: str
+    published: tuple[tuple[str, str], ...]
+    measured: tuple[Measured, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """What others published, beside what this experiment measured."""
+
+    title: str
+    intro: str
+    claims: tuple[Told, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class View:
     """A whole report."""
 
