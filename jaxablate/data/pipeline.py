@@ -5,7 +5,8 @@ the same global batch, so the order does not depend on how many there are.
 """
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -100,16 +101,27 @@ class Pipeline:
         layout = [self.seed, self.rows, self.width, self.packed]
         return digest([examples_digest(self.examples), *layout])
 
-    def prefetch(self, first: int, end: int, *, threads: int = 2, ahead: int = 4) -> Any:
+    def prefetch(
+        self,
+        first: int,
+        end: int,
+        *,
+        then: Callable[[Batch], Any] | None = None,
+        threads: int | None = None,
+        ahead: int = 4,
+    ) -> Any:
         """A `grain` data set of the batches of steps [first, end), made ahead by threads.
 
-        Its iterator's `get_state()` counts from `first`. Needs grain.
+        With `then` it holds what that makes of each batch, in the same order; an error of it is
+        raised at its step. `threads`: default one a core, at most four. The iterator's
+        `get_state()` counts from `first`. Needs grain.
         """
         import grain
 
+        threads = threads or min(4, os.cpu_count() or 1)
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
-        steps = grain.MapDataset.range(first, end)
-        return steps.map(self.batch).to_iter_dataset(options)
+        batches = grain.MapDataset.range(first, end).map(self.batch)
+        return (batches.map(then) if then else batches).to_iter_dataset(options)
 
     def _draw_epoch(self, epoch: int) -> list[list[int]]:
         count = len(self.examples)

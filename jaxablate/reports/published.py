@@ -133,20 +133,14 @@ def _score_of(wanted: Wanted, cell: Cell, matrix: Matrix) -> tuple[Estimate, flo
         result = _known("task", wanted.task, tasks) if wanted.task else macro(cell)
         return result.accuracy, result.chance
     if wanted.task:
-        raise UserError(
-            f"{wanted.label!r}: {wanted.what} is over all tasks, got task {wanted.task!r}"
-        )
+        raise _refused(wanted, f"is over all tasks, got task {wanted.task!r}")
     base = matrix.baseline
     if base is None or cell is base or cell.condition.leaky:
-        raise UserError(
-            f"{wanted.label!r}: {wanted.what} needs an honest score and another baseline"
-        )
+        raise _refused(wanted, "needs an honest score and another baseline")
     found = meaningful(macro_difference(cell, base))
     value = found.retention if wanted.what == "kept" else found.recovery
     if value is None:
-        raise UserError(
-            f"{wanted.label!r}: the baseline is at chance, so nothing can be kept of it"
-        )
+        raise _refused(wanted, "has no meaning: the baseline is at chance")
     return value, None
 
 

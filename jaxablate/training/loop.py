@@ -12,6 +12,7 @@ from jaxablate.data.batch import Batch, counts
 from jaxablate.runs.metrics import MetricsLog
 from jaxablate.runs.observer import Observers
 from jaxablate.runs.stop_rules import NON_FINITE, StopRules
+from jaxablate.training.inputs import StepInputs
 from jaxablate.training.keeper import Keeper
 from jaxablate.training.progress import Progress, is_finite, row
 from jaxablate.training.setup import Setup
@@ -61,20 +62,25 @@ class Loop:
                 self._save(state)
                 self.keeper.store.wait()
                 raise Stopped(f"stopped after step {self.progress.step}; it is saved")
-            state = self._advance(state, next(batches))
+            state = self._advance(state, *next(batches))
         self.keeper.store.wait()
         self.progress.reason = self.progress.reason or "finished"
         return state
 
-    def _batches(self) -> Iterator[Batch]:
-        return iter(self.setup.pipeline.prefetch(self.progress.step, self.config.steps))
+    def _batches(self) -> Iterator[tuple[StepInputs, dict[str, Any]]]:
+        """Inputs of the steps to come, and what is in them; threads check and place them ahead."""
+
+        def then(batch: Batch) -> tuple[StepInputs, dict[str, Any]]:
+            return self.setup.prepare(batch), counts(batch)
+
+        pipeline, first = self.setup.pipeline, self.progress.step
+        return iter(pipeline.prefetch(first, self.config.steps, then=then))
 
     def _ends(self) -> bool:
         return self.progress.reason is not None or self.progress.step == self.config.steps
 
-    def _advance(self, state: TrainState, batch: Batch) -> TrainState:
-        state, metrics = self.setup.step(state, self.setup.prepare(batch))
-        found = counts(batch)
+    def _advance(self, state: TrainState, inputs: StepInputs, found: dict[str, Any]) -> TrainState:
+        state, metrics = self.setup.step(state, inputs)
         self._under_way.append((metrics, found))
         self.progress.step += 1
         self.progress.tokens += found["tokens"]

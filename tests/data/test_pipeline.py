@@ -96,6 +96,22 @@ def test_prefetched_batches_are_those_of_the_steps_and_resume_by_state():
     assert same(next(resumed), order.batch(8))
 
 
+def test_what_is_made_of_batches_ahead_keeps_their_order_and_errors_come_at_their_step():
+    pytest.importorskip("grain")
+    order = pipeline()
+    wrong = order.batch(9).tokens
+
+    def then(batch):
+        if np.array_equal(batch.tokens, wrong):
+            raise UserError("refused")
+        return batch.tokens.sum()
+
+    iterator = iter(order.prefetch(5, 12, then=then))
+    assert [next(iterator) for _ in range(4)] == [order.batch(s).tokens.sum() for s in range(5, 9)]
+    with pytest.raises(UserError, match="refused"):
+        next(iterator)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
