@@ -144,12 +144,12 @@ def test_a_closed_pipe_is_quiet():
 
 def test_ctrl_c_ends_with_130_and_one_line():
     code = (
-        "import signal, sys\n"
+        "import sys, time\n"
         "from jaxablate.cli import entry\n"
         "import jaxablate.cli.env as env\n"
         "def wait(args):\n"
         "    print('ready', flush=True)\n"
-        "    signal.pause()\n"
+        "    while True: time.sleep(0.05)\n"
         "env.run = wait\n"
         "sys.exit(entry.main(['env']))\n"
     )

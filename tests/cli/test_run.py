@@ -159,7 +159,7 @@ def test_a_sweep_is_one_run_a_value_and_one_table(here, work, capsys):
 
 
 def test_every_shipped_experiment_has_all_stages_and_is_valid(capsys, tmp_path):
-    files = sorted(set(CONFIGS.glob("*.yaml")) - {CONFIGS / "ref_28m.yaml"})
+    files = sorted(set(CONFIGS.glob("*.yaml")) - set(CONFIGS.glob("ref_28m*.yaml")))
     assert {file.stem for file in files} >= {"ministral3_3b", "llama31_8b", "qwen25_7b", "tiny"}
     for file in files:
         assert main(["run", str(file), "--list", "--out", str(tmp_path / file.stem)]) == 0
@@ -182,4 +182,14 @@ def test_the_reference_study_is_valid_with_any_data_and_lists_its_seeds(capsys, 
     assert main(["run", file, "--list", "--out", str(tmp_path / "x"), *sets]) == 0
     shown = states(capsys.readouterr().out)
     assert {"base_scored", "stage3b_s0", "stage3b_s2", "stage3b_scored_s1"} <= set(shown)
+    assert len(shown) == 83
     assert set(shown.values()) == {"new"}
+
+
+def test_the_study_of_instruments_is_valid_and_needs_no_data(capsys, tmp_path):
+    file = str(CONFIGS / "ref_28m_instruments.yaml")
+    out = ["--out", str(tmp_path / "x"), "--set", f"checkpoint={tmp_path}"]
+    assert main(["run", file, "--list", *out]) == 0
+    shown = states(capsys.readouterr().out)
+    assert {"recall_prefix-10_s0", "clubs_causal_scored-3_s2", "slots_8_scored_s1"} <= set(shown)
+    assert len(shown) == 170
