@@ -35,7 +35,9 @@ def test_help_of_a_command_by_the_word_help(capsys):
 def test_no_help_imports_jax_and_each_is_fast():
     """One process for all commands: a heavy import by any of them shows at the end."""
     code = (
-        "import sys, time\n"
+        "import signal, sys, time\n"
+        # A shell starts what it puts in the background with this signal ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "start = time.perf_counter()\n"
         "from jaxablate.cli import main\n"
         f"for name in {NAMES}:\n"
@@ -144,7 +146,9 @@ def test_a_closed_pipe_is_quiet():
 
 def test_ctrl_c_ends_with_130_and_one_line():
     code = (
-        "import sys, time\n"
+        "import signal, sys, time\n"
+        # A shell starts what it puts in the background with this signal ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from jaxablate.cli import entry\n"
         "import jaxablate.cli.env as env\n"
         "def wait(args):\n"
